@@ -1,0 +1,250 @@
+"""One observed call, as its code sees it: what went in and came out, labels, stages, and the id that labels join on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from otel_ml import _catalog as names
+from otel_ml._rows import rows
+from otel_ml._shield import shielded
+from otel_ml._values import clean, describe, number, package_of
+
+if TYPE_CHECKING:
+    from otel_ml._observe import Path
+    from otel_ml._site import Label
+    from otel_ml._span import Frame
+
+When = str | date | datetime | float | int
+Attribute = str | bool | int | float | bytes | Sequence["Attribute"] | None
+
+
+class Call:
+    """The call around the code that asks for it: `otel_ml.current()`, or what a `with otel_ml.predict(...)` gives.
+
+    Every method may be used at any time, configured or not, and none of them raises.
+    """
+
+    __slots__ = ("_at", "_frame", "_id", "_ids", "_outcome", "_path", "_result", "_remember", "labels", "noted")
+
+    def __init__(self, path: Path | None, frame: Frame | None) -> None:
+        self._path, self._frame = path, frame
+        self._id: str | None = None
+        self._ids: list[str] | None = None
+        self._at: str | None = None
+        self._result: object = None
+        self._outcome: str | None = None
+        self._remember = False
+        # What `label` added, in the form the series are keyed by; None as long as there is nothing.
+        self.labels: tuple[tuple[str, Label], ...] | None = None
+        self.noted: dict[str, object] = {}
+
+    @property
+    def id(self) -> str:
+        """Joins this prediction to its label later. Made when first read, unless it was set or named by `id=`.
+
+        Reading or setting it is what asks for this prediction's outcome to be remembered; it may be read after the
+        block has ended.
+        """
+        if self._id is None:
+            self._id = uuid4().hex
+            self._asked()
+        return self._id
+
+    @id.setter
+    def id(self, value: str | int) -> None:
+        self._id = text(value)
+        self._asked()
+
+    def ids(self, values: Iterable[str | int]) -> list[str]:
+        """Give one id to each row of the batch, and have each row's outcome remembered; return them as text."""
+        self._ids = [text(value) for value in values]
+        self._asked()
+        return self._ids
+
+    @property
+    def at(self) -> str | None:
+        """The prediction's own time (ISO 8601), where it was given; windows go by it, never by the clock of a replay."""
+        return self._at
+
+    @at.setter
+    def at(self, value: When) -> None:
+        with shielded("read a time"):
+            self._at = moment(value)
+            self._on_span(names.PREDICTION_TIME, self._at)
+
+    def inputs(self, batch: object) -> None:
+        """Say what goes in: its rows are counted, its class, shape and dtype noted on the span; never its content."""
+        with shielded("read inputs"):
+            if self._frame is not None:
+                self._frame.rows = count = rows(batch)
+                self._on_span(names.BATCH_SIZE, count)
+            self._shape(batch, names.INPUT_TYPE, names.INPUT_SHAPE, names.INPUT_DTYPE)
+
+    def outputs(self, result: object) -> None:
+        """Say what came out; remembered if an id is read or set, and otherwise only its class, shape and dtype noted."""
+        with shielded("read outputs"):
+            self._result = result
+            self._shape(result, names.OUTPUT_TYPE, names.OUTPUT_SHAPE, names.OUTPUT_DTYPE)
+            if self._outcome is not None:
+                # The block has ended: what was asked for is remembered now.
+                self._keep(result)
+
+    def set(self, **attributes: Attribute) -> None:
+        """Put attributes on the span only: any number of values, for looking at single calls."""
+        with shielded("set attributes"):
+            for key, value in attributes.items():
+                self._on_span(key, value)
+
+    def label(self, **labels: Label) -> None:
+        """Put labels on the span and on this call's metrics: few values each, since every set is a series."""
+        with shielded("set labels"):
+            path = self._path
+            if path is None:
+                return
+            kept = {key: clean(value, 256) for key, value in labels.items()}
+            known = dict(self.labels if self.labels is not None else path.labels)
+            known.update({k: v for k, v in kept.items() if isinstance(v, str | bool | int | float)})
+            self.labels = tuple(sorted(known.items()))
+            for key, value in kept.items():
+                self._on_span(key, value)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a part of the call (`queue`, `preprocess`, `inference`, `postprocess`, ...): a child span and a metric."""
+        if self._path is None or self._frame is None:
+            yield
+            return
+        stage = self._path.stage(self._frame, name)
+        try:
+            yield
+        except BaseException as error:
+            stage.end(error)
+            raise
+        stage.end(None)
+
+    # ------------------------------------------------------------------------------------------- for the path
+    def arguments(self, id: object, at: object) -> None:
+        """Note an id and a time read from the arguments."""
+        if id is not None:
+            if isinstance(id, str | int):
+                self.id = id
+            else:
+                self.ids(items(id))  # type: ignore[arg-type]  # text() takes whatever an id may be
+        if at is not None:
+            self.at = at  # type: ignore[assignment]  # moment() refuses what is no time
+
+    def ending(self, result: object, outcome: str) -> None:
+        """Called once, when the call ends: remember what was asked for."""
+        self._outcome = outcome
+        if outcome not in (names.SUCCESS, names.PARTIAL):
+            return
+        if self._result is None:
+            self._result = result
+        if self._remember:
+            self._keep(self._result)
+
+    def asked(self) -> None:
+        """Have this call's outcome remembered."""
+        self._asked()
+
+    def _asked(self) -> None:
+        with shielded("remember a prediction"):
+            self._remember = True
+            if self._id is not None:
+                self._on_span(names.PREDICTION_ID, self._id)
+            if self._outcome is not None:
+                self._keep(self._result)
+
+    def _keep(self, result: object) -> None:
+        path, frame = self._path, self._frame
+        if path is None or frame is None:
+            return
+        if path.site.output is not None:
+            result = path.site.output(result)
+            if self._ids is None:
+                self._on_span(*shown(result))
+        context = getattr(frame, "get_span_context", lambda: None)()
+        if self._ids is not None:
+            outcomes = items(result)
+            for one, outcome in zip(self._ids, outcomes, strict=False):
+                path.state.remember(path.site, one, outcome_of(outcome), self._at, context)
+        elif self._id is not None:
+            path.state.remember(path.site, self._id, outcome_of(result), self._at, context)
+
+    def _on_span(self, key: str, value: object) -> None:
+        frame = self._frame
+        self.noted[key] = value
+        put: Callable[[str, object], None] | None = getattr(frame, "set_attribute", None)
+        if put is not None:
+            put(key, value)
+
+    def _shape(self, value: object, kind: str, shape: str, dtype: str) -> None:
+        self._on_span(kind, describe(value).strip("<>").partition(" ")[0])
+        if package_of(type(value)) in _SHAPED:
+            if hasattr(value, "shape"):
+                self._on_span(shape, tuple(int(n) for n in value.shape))
+            if hasattr(value, "dtype"):
+                self._on_span(dtype, str(value.dtype))
+
+    def __repr__(self) -> str:
+        model = self._path.site.model if self._path is not None else None
+        return f"Call(model={model!r})"
+
+
+_SHAPED = frozenset({"numpy", "torch", "tensorflow", "jax", "jaxlib", "cupy", "pandas", "polars", "scipy"})
+
+
+def outcome_of(value: object) -> str | bool | int | float | None:
+    """Return a class or a number as it is remembered; None for what is neither."""
+    value = items(value)[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    if type(value) is str or type(value) is bool:
+        return value
+    found = number(value)
+    return found if found is not None else _text_of(value)
+
+
+def _text_of(value: object) -> str | None:
+    # numpy's strings are subclasses of str; anything else is neither a class nor a number.
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def items(values: object) -> list[object]:
+    """Return the members of a batch of ids or outcomes: a list, tuple, array, series or tensor; else the one value."""
+    if isinstance(values, list | tuple):
+        return list(values)
+    if package_of(type(values)) in _SHAPED and hasattr(values, "tolist"):
+        listed = values.tolist()
+        return listed if isinstance(listed, list) else [listed]
+    return [values]
+
+
+def shown(outcome: object) -> tuple[str, object]:
+    """Return the span attribute for an outcome that `output=` asked for: a class by name, a number by value."""
+    value = outcome_of(outcome)
+    return (names.PREDICTED_VALUE, value) if type(value) is float else (names.CLASS_NAME, None if value is None else str(value))
+
+
+def text(value: object) -> str:
+    """Return an id as text; ids are strings or whole numbers."""
+    found = clean(value, 256)
+    return found if isinstance(found, str) else str(found)
+
+
+def moment(value: object) -> str:
+    """Return a time as ISO 8601: from text, a date, a datetime, a numpy or pandas time, or seconds since 1970 (UTC)."""
+    from datetime import UTC
+
+    if isinstance(value, str):
+        return str.__str__(value)[:64]
+    if isinstance(value, date):
+        return value.isoformat()
+    seconds = number(value)
+    if seconds is not None:
+        return datetime.fromtimestamp(float(seconds), UTC).isoformat()
+    if package_of(type(value)) == "numpy":
+        return str(value)
+    raise TypeError("not a time")

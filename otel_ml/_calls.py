@@ -1,0 +1,285 @@
+"""`predict`: watch a call of the model, as a decorator or as a `with` block."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, cast, overload
+
+from otel_ml import _catalog as names
+from otel_ml._call import Call
+from otel_ml._current import CURRENT
+from otel_ml._runs import Run
+from otel_ml._settings import disabled
+from otel_ml._shield import failed
+from otel_ml._site import Label, Part, Site
+from otel_ml._wrap import wrap
+from otel_ml.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from otel_ml._observe import Path
+    from otel_ml._span import Frame
+
+F = TypeVar("F", bound="Callable[..., object] | staticmethod[..., object] | classmethod[object, ..., object]")
+
+MAX_SITES = 2_000
+
+
+@overload
+def predict(model: F, /) -> F: ...
+@overload
+def predict(
+    model: str | None = None,
+    /,
+    *,
+    version: str | None = None,
+    id: Part | None = None,
+    output: Callable[..., object] | None = None,
+    at: Part | None = None,
+    labels: Mapping[str, Label] | None = None,
+    spans: bool = True,
+) -> Predict: ...
+@overload
+def predict(
+    *,
+    model: str,
+    version: str | None = None,
+    id: Part | None = None,
+    output: Callable[..., object] | None = None,
+    at: Part | None = None,
+    labels: Mapping[str, Label] | None = None,
+    spans: bool = True,
+) -> Predict: ...
+def predict(
+    model: F | str | None = None,
+    *,
+    version: str | None = None,
+    id: Part | None = None,
+    output: Callable[..., object] | None = None,
+    at: Part | None = None,
+    labels: Mapping[str, Label] | None = None,
+    spans: bool = True,
+) -> F | Predict:
+    """Watch a call of the model: a span, its duration, rows and errors.
+
+    Decorates functions, methods, coroutines, generators and async generators, whose type it keeps; or makes a `with`
+    block that gives a `Call`. Where telemetry goes is said by `configure()`, before or after.
+
+    Args:
+        model: The model's name; for a bare `@otel_ml.predict`, the function's.
+        version: The model's version.
+        id: The argument that identifies the prediction, or a function of the arguments; labels join on it.
+        output: Says which class, score or value of the result to remember for its label.
+        at: The argument (or a function of the arguments) that holds the prediction's own time.
+        labels: Put on the span and on the metrics; few values.
+        spans: False: metrics only.
+
+    Raises:
+        ConfigurationError: An argument cannot be used; while decorating, never later.
+
+    >>> @predict
+    ... def classify(text):
+    ...     return "spam" if "win" in text else "ham"
+    >>> classify("win a car")
+    'spam'
+    >>> with predict("churn", version="3.2") as call:
+    ...     call.inputs([[1.0, 2.0], [3.0, 4.0]])
+    """
+    if model is not None and not isinstance(model, str):
+        if not callable(model) and not isinstance(model, staticmethod | classmethod):
+            raise ConfigurationError(
+                f"predict was given {type(model).__name__!r}. Write @otel_ml.predict or @otel_ml.predict(model=\"churn\")."
+            )
+        return Predict(None, None, None, None, None, None, True)(model)
+    return Predict(model, version, id, output, at, labels, spans)
+
+
+class Predict:
+    """What `predict(...)` gives: a decorator, and a `with` block that gives a `Call`."""
+
+    __slots__ = ("_entered", "_options")
+
+    def __init__(
+        self,
+        model: str | None,
+        version: str | None,
+        id: Part | None,
+        output: Callable[..., object] | None,
+        at: Part | None,
+        labels: Mapping[str, Label] | None,
+        spans: bool,
+    ) -> None:
+        self._options = (model, version, id, output, at, labels, spans)
+        self._entered: list[tuple[Path, Frame] | None] = []
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function, method or other callable."""
+        if isinstance(function, staticmethod | classmethod):
+            inner = cast("Callable[..., object]", function.__func__)
+            return cast("F", type(function)(self(inner)))
+        if disabled():
+            return function
+        if not callable(function):
+            raise ConfigurationError(
+                f"predict cannot decorate {type(function).__name__!r}. Put @otel_ml.predict above a function."
+            )
+        model, version, id, output, at, labels, spans = self._options
+        checked(*self._options)
+        positions, skip = parameters(function)
+        for name, part in (("id", id), ("at", at)):
+            if isinstance(part, str) and part not in positions and "**" not in positions:
+                raise ConfigurationError(
+                    f"{name}={part!r} names no argument of {name_of(function)}. "
+                    f"Use one of {', '.join(positions) or 'its arguments'}, or a function of the arguments."
+                )
+        site = Site(
+            model or name_of(function), version, names.PREDICT, dict(labels or {}), spans, called,
+            id=id, output=output, at=at, skip=skip, positions=positions,
+        )  # fmt: skip
+        return cast("F", wrap(function, site))
+
+    def __enter__(self) -> Call:
+        site = block_site(*self._options)
+        path = frame = None
+        try:
+            state = CURRENT.state
+            path = site.path
+            if path is None or path.state is not state:
+                path = site.follow(state)
+            frame = path.open((), {}) if path is not None else None
+        except Exception:
+            failed("open a call")
+        if path is None or frame is None:
+            self._entered.append(None)
+            return Call(None, None)
+        self._entered.append((path, frame))
+        call = frame.call = Call(path, frame)
+        return call
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        entered = self._leave()
+        if entered is None:
+            return
+        path, frame = entered
+        if error is None:
+            path.finish(frame, None)
+        else:
+            path.fail(frame, error)
+
+    def _leave(self) -> tuple[Path, Frame] | None:
+        entered = self._entered
+        if len(entered) > 1:
+            # One object in several `with` blocks at once (threads, tasks): the current one tells which is ending.
+            state = CURRENT.state
+            frame = state.current_frame() if state is not None else None
+            for index, one in enumerate(entered):
+                if one is not None and one[1] is frame:
+                    return entered.pop(index)
+        return entered.pop() if entered else None
+
+
+def called(path: Path, frame: Frame) -> Call:
+    """Make the `Call` of a frame that has none yet."""
+    call = frame.call
+    if call is None:
+        call = frame.call = Call(path, frame)
+    return call
+
+
+def current() -> Call | Run | None:
+    """Return the `Call` (or `Run`) around this line, also inside a decorated function; None if there is none.
+
+    >>> current() is None
+    True
+    """
+    state = CURRENT.state
+    found = state.current_frame() if state is not None else None
+    if found is None or isinstance(found, Run):
+        return found
+    frame = cast("Frame", found)
+    return called(frame.path, frame)
+
+
+_sites: dict[tuple[object, ...], Site] = {}
+
+
+def block_site(
+    model: str | None,
+    version: str | None,
+    id: Part | None,
+    output: Callable[..., object] | None,
+    at: Part | None,
+    labels: Mapping[str, Label] | None,
+    spans: bool,
+) -> Site:
+    """Return the site of a `with` block: one for all blocks with the same options."""
+    key = (model, version, output, spans, tuple(sorted(labels.items())) if labels else None)
+    try:
+        site = _sites.get(key)
+    except TypeError:
+        site = None
+    if site is None:
+        checked(model, version, id, output, at, labels, spans)
+        if model is None:
+            raise ConfigurationError("A with block needs the model's name. Write with otel_ml.predict(\"churn\") as call:")
+        if id is not None or at is not None:
+            raise ConfigurationError(
+                "id= and at= read a decorated function's arguments. In a with block, set call.id and call.at."
+            )
+        site = Site(model, version, names.PREDICT, dict(labels or {}), spans, called, output=output)
+        if len(_sites) < MAX_SITES:
+            _sites[key] = site
+    return site
+
+
+def checked(
+    model: object, version: object, id: object, output: object, at: object, labels: object, spans: object
+) -> None:
+    """Raise `ConfigurationError` for what cannot be used."""
+    for name, value in (("model", model), ("version", version)):
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise ConfigurationError(f"{name}={value!r} is no name. Write for example {name}=\"3.2\".")
+    for name, value in (("id", id), ("at", at)):
+        if value is not None and not isinstance(value, str) and not callable(value):
+            raise ConfigurationError(
+                f"{name} must be an argument's name or a function of the arguments, not {type(value).__name__}. "
+                f'Write {name}="transaction_id".'
+            )
+    if output is not None and not callable(output):
+        raise ConfigurationError(
+            f"output must be a function of the result, not {type(output).__name__}. Write output=lambda r: r[\"label\"]."
+        )
+    if labels is not None and not (
+        isinstance(labels, Mapping)
+        and all(type(key) is str and type(value) in (str, bool, int, float) for key, value in labels.items())
+    ):
+        raise ConfigurationError(
+            'labels must map names to strings, numbers or booleans. Write labels={"variant": "a"}.'
+        )
+    if type(spans) is not bool:
+        raise ConfigurationError(f"spans must be True or False, not {type(spans).__name__}. Write spans=False.")
+
+
+def parameters(function: Callable[..., object]) -> tuple[dict[str, int], int]:
+    """Return a function's argument positions, and how many of the first are not data (`self`, `cls`)."""
+    try:
+        found = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return {"**": -1}, 0
+    positions = {one.name: index for index, one in enumerate(found) if one.kind is not one.KEYWORD_ONLY}
+    positions.update({one.name: len(found) for one in found if one.kind is one.KEYWORD_ONLY})
+    if any(one.kind is one.VAR_KEYWORD for one in found):
+        positions["**"] = len(found)
+    skip = 1 if found and found[0].name in ("self", "cls", "mcs") and inspect.isfunction(function) else 0
+    return positions, skip
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return the name a model gets from a function, a partial or a callable object."""
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return str(getattr(function, "__name__", None) or type(function).__name__)

@@ -1,0 +1,97 @@
+"""Events (OpenTelemetry log records with a name): light in the caller, standard records once a sender takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.trace import SpanContext, TraceFlags
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import Logger
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+
+BYTES_AN_ATTRIBUTE = 64
+
+
+class Deferred:
+    """A tensor on a device, read when a sender takes the event; the caller never waits for the device."""
+
+    __slots__ = ("_found", "_note", "_tensor", "_waiting")
+
+    def __init__(self, tensor: object, note: Callable[[float], None], waiting: list[None]) -> None:
+        self._tensor: object | None = tensor
+        self._note, self._waiting = note, waiting
+        self._found: float | None = None
+        waiting.append(None)
+
+    def read(self) -> float | None:
+        """Return the number, waiting for the device the first time."""
+        tensor, self._tensor = self._tensor, None
+        if tensor is not None:
+            self._waiting.pop()
+            self._found = float(tensor.item())  # type: ignore[attr-defined]  # a 0-d torch tensor
+            self._note(self._found)
+        return self._found
+
+
+class Event:
+    """What happened, when, and in which trace. `attributes` belong to the event once it is made."""
+
+    __slots__ = ("attributes", "context", "name", "severity", "time")
+
+    def __init__(
+        self,
+        name: str,
+        time: int,
+        attributes: dict[str, object],
+        context: SpanContext | None = None,
+        severity: SeverityNumber = SeverityNumber.INFO,
+    ) -> None:
+        self.name, self.time, self.attributes, self.context, self.severity = name, time, attributes, context, severity
+
+    @property
+    def weight(self) -> int:
+        """How many 512-byte slots of a queue this event takes."""
+        text = sum(len(v) for v in self.attributes.values() if type(v) is str)
+        return 1 + (len(self.attributes) * BYTES_AN_ATTRIBUTE + text) // 1024
+
+
+def record(event: Event) -> LogRecord:
+    """Return the event as the OpenTelemetry API has it."""
+    for key, value in event.attributes.items():
+        if type(value) is Deferred:
+            event.attributes[key] = value.read()
+    made = LogRecord(
+        timestamp=event.time,
+        observed_timestamp=event.time,
+        severity_number=event.severity,
+        severity_text=event.severity.name,
+        attributes=event.attributes,  # type: ignore[arg-type]  # cleaned where they were put in
+        event_name=event.name,
+    )
+    context = event.context
+    if context is not None and context.is_valid:
+        made.trace_id, made.span_id, made.trace_flags = context.trace_id, context.span_id, context.trace_flags
+    else:
+        made.trace_id, made.span_id, made.trace_flags = 0, 0, TraceFlags.get_default()
+    return made
+
+
+def readable(event: Event, resource: Resource, scope: InstrumentationScope) -> ReadableLogRecord:
+    """Return the event as exporters take it."""
+    return ReadableLogRecord(record(event), resource, scope)
+
+
+def writable(event: Event, resource: Resource, scope: InstrumentationScope) -> ReadWriteLogRecord:
+    """Return the event as processors take it."""
+    return ReadWriteLogRecord(record(event), resource, scope)
+
+
+def emit(event: Event, logger: Logger) -> None:
+    """Hand the event to a host's logger."""
+    logger.emit(record(event))

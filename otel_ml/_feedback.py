@@ -1,0 +1,123 @@
+"""`feedback`: what really happened, told later, and joined to what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from otel_ml import _catalog as names
+from otel_ml._call import When, items, moment, outcome_of, text
+from otel_ml._current import CURRENT
+from otel_ml._shield import failed, tell
+
+if TYPE_CHECKING:
+    from otel_ml._state import State
+
+    Labelled = str | bool | int | float | Iterable[str | bool | int | float]
+
+# A confusion has a class for each side: more than this many and the rest are `_OTHER`.
+MAX_CLASSES = 20
+
+
+def feedback(
+    ids: str | int | Iterable[str | int],
+    actual: Labelled,
+    *,
+    predicted: Labelled | None = None,
+    score: float | Iterable[float] | None = None,
+    model: str | None = None,
+    version: str | None = None,
+    at: When | None = None,
+) -> None:
+    """Tell what really happened: one label, or one for each id of a batch.
+
+    Each is an event in the trace of its prediction, a count in `ml.ground_truth.labels` and, for classes, one in
+    `ml.evaluation.confusions`. With `predicted` given, nothing needs to be remembered: labels may come from another
+    job, weeks later. Otherwise the prediction's outcome is joined by id, if its call was asked to remember it (by
+    `id=`, `output=`, or by reading or setting `call.id`). The version that counts is that of the prediction.
+
+    Never raises.
+
+    Args:
+        ids: What the predictions were identified by.
+        actual: The class or number that turned out to be right.
+        predicted: What was predicted, if it is known here.
+        score: The score that was predicted.
+        model: The model's name, if the prediction is not remembered here.
+        version: Likewise its version.
+        at: The label's own time.
+
+    >>> feedback("order-17", actual="churned", predicted="stayed", model="churn")
+    """
+    try:
+        state = CURRENT.state
+        if state is None:
+            return
+        state = state.successor()
+        state.start()
+        when = None if at is None else moment(at)
+        many = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [ids]
+        columns = [_column(one, len(many)) for one in (actual, predicted, score)]
+        for id, truth, guess, points in zip(many, *columns, strict=True):
+            _label(state, text(id), truth, guess, points, model, version, when)
+    except Exception:
+        failed("take feedback")
+
+
+def _column(values: object, count: int) -> list[object]:
+    listed = items(values) if values is not None else [None] * count
+    if len(listed) != count:
+        tell("feedback:length", f"feedback got {count} ids but {len(listed)} values. Give one value for each id.")
+        listed = (listed + [None] * count)[:count]
+    return listed
+
+
+def _label(
+    state: State,
+    id: str,
+    actual: object,
+    predicted: object,
+    score: object,
+    model: str | None,
+    version: str | None,
+    at: str | None,
+) -> None:
+    remembered, before = state.outcomes.take(id)
+    truth, guess = outcome_of(actual), outcome_of(predicted) if predicted is not None else None
+    if remembered is not None:
+        model, version = remembered.model, remembered.version
+        guess = guess if guess is not None else remembered.predicted
+    result = names.MATCHED if remembered is not None or guess is not None else names.UNMATCHED
+    if before and remembered is None:
+        result = names.DUPLICATE
+    name = model if model is not None else names.OTHER
+    state.count(names.GROUND_TRUTH_LABELS, name, version, {names.LABEL_RESULT: result})
+    facts: dict[str, object] = {
+        names.PREDICTION_ID: id,
+        names.MODEL: name,
+        names.VERSION: version,
+        names.LABEL_RESULT: result,
+        names.LABEL_TIME: at,
+        names.PREDICTION_TIME: remembered.at if remembered is not None else None,
+        names.SCORE: outcome_of(score) if score is not None else None,
+    }
+    if type(truth) is float or type(guess) is float:
+        facts |= {names.ACTUAL_VALUE: truth, names.PREDICTED_VALUE: guess}
+    else:
+        facts |= {names.CLASS_ACTUAL: named(truth), names.CLASS_PREDICTED: named(guess)}
+        if result == names.MATCHED and truth is not None and guess is not None:
+            classes = {
+                names.CLASS_ACTUAL: state.bounded_class(name, named(truth)),
+                names.CLASS_PREDICTED: state.bounded_class(name, named(guess)),
+            }
+            state.count(names.EVALUATION_CONFUSIONS, name, version, classes)
+    context = remembered.context if remembered is not None else None
+    state.log(names.GROUND_TRUTH, time_ns(), {k: v for k, v in facts.items() if v is not None}, context)
+
+
+def named(value: object) -> str | None:
+    """Return a class as text; True and 1 are the same class, as they are to numpy and scikit-learn."""
+    if value is None:
+        return None
+    return str(int(value)) if isinstance(value, bool) else str(value)

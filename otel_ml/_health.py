@@ -1,0 +1,56 @@
+"""The account of telemetry itself: nothing is lost without being counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One signal at one exporter, in records (spans, events) or points (metrics).
+
+    `created == delivered + sum(dropped.values()) + queued`, at any moment.
+    """
+
+    delivered: int = 0
+    queued: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def created(self) -> int:
+        """Everything that was ever meant for this exporter."""
+        return self.delivered + self.queued + sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterHealth:
+    """One exporter: where it sends, and an account for each of its signals (`spans`, `events`, `metrics`)."""
+
+    name: str
+    where: str
+    signals: dict[str, Account]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What became of telemetry so far, as `otel_ml.health()` returns it.
+
+    `refused` counts values a host's SDK does not take (negatives in a histogram), `failures` how often a task of ours
+    failed without the program noticing.
+    """
+
+    exporters: tuple[ExporterHealth, ...] = ()
+    refused: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        """Records and points lost, over all exporters and signals."""
+        return self.refused + sum(
+            sum(account.dropped.values()) for exporter in self.exporters for account in exporter.signals.values()
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost."""
+        return not self.dropped and not self.failures

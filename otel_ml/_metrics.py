@@ -1,0 +1,160 @@
+"""How our points and the user's own instruments reach an exporter in one collection, and a host's readers by replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    UpDownCounter,
+)
+from opentelemetry.sdk.metrics.export import (
+    Metric,
+    MetricExporter,
+    MetricReader,
+    MetricsData,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+
+from otel_ml import _catalog as names
+from otel_ml._ledger import NANOSECONDS, Ledger, View
+from otel_ml._otel_private import explicit_bounds, exponential_size, preferred_aggregation, preferred_temporality
+from otel_ml._shield import failed, tell
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from otel_ml._buckets import Attributes
+    from otel_ml._catalog import Instrument
+
+KINDS: dict[str, type] = {"counter": Counter, "updowncounter": UpDownCounter, "histogram": Histogram}
+
+
+class Collected(MetricReader):
+    """Collects the user's own instruments when a sender asks. The SDK wants a subclass."""
+
+    def __init__(self, exporter: MetricExporter) -> None:
+        super().__init__(preferred_temporality(exporter) or None, preferred_aggregation(exporter) or None)
+        self._data: MetricsData | None = None
+
+    def read(self) -> MetricsData | None:
+        """Return what the user's instruments hold, or None."""
+        self._data = None
+        self.collect()
+        return self._data
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
+        self._data = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Nothing is held here."""
+
+
+def view_of(exporter: MetricExporter) -> View:
+    """Return how an exporter wants its metrics."""
+    asked = preferred_temporality(exporter)
+    temporality = {kind: asked[one] for kind, one in KINDS.items() if one in asked}
+    aggregation = preferred_aggregation(exporter).get(Histogram)
+    if aggregation is None:
+        return View(temporality)
+    return View(temporality, explicit_bounds(aggregation), exponential_size(aggregation))
+
+
+def merged(
+    theirs: MetricsData | None, ours: list[Metric], resource: Resource, scope: InstrumentationScope
+) -> MetricsData | None:
+    """Return both in one collection, without what was replayed into instruments; None if there is nothing."""
+    collected = [_without_replay(one) for one in theirs.resource_metrics] if theirs is not None else []
+    kept = [one for one in collected if one.scope_metrics]
+    if ours:
+        points = ScopeMetrics(scope, ours, scope.schema_url or "")
+        if kept:
+            first = kept[0]
+            kept[0] = ResourceMetrics(first.resource, [*first.scope_metrics, points], first.schema_url)
+        else:
+            kept = [ResourceMetrics(resource, [points], resource.schema_url)]
+    return MetricsData(kept) if kept else None
+
+
+def _without_replay(one: ResourceMetrics) -> ResourceMetrics:
+    scopes = [scope for scope in one.scope_metrics if scope.scope.name != names.REPLAY_SCOPE]
+    return ResourceMetrics(one.resource, scopes, one.schema_url)
+
+
+class Replay:
+    """Records folded values again through a host's public instruments, in a scope of its own.
+
+    The host's views, temporality and cardinality limits hold for them. What its SDK refuses (a negative value in a
+    histogram) is counted in `refused`.
+    """
+
+    __slots__ = ("_instruments", "_meters", "refused")
+
+    def __init__(self, meters: Iterable[Meter]) -> None:
+        self._meters = tuple(meters)
+        self._instruments: dict[str, list[Callable[[int | float, Attributes], None]]] = {}
+        self.refused = 0
+
+    def __call__(self, instrument: Instrument, attributes: Attributes, values: list[int | float]) -> None:
+        """Record the values of one series, in the order in which they were measured."""
+        scale = NANOSECONDS if instrument.unit == "s" else 1
+        records = self._records(instrument)
+        if instrument.kind == "histogram":
+            allowed = [value for value in values if value >= 0]
+            self._refuse(len(values) - len(allowed))
+        elif instrument.kind == "counter":
+            allowed = [sum(value for value in values if value >= 0)]
+            self._refuse(sum(1 for value in values if value < 0))
+        elif instrument.kind == "updowncounter":
+            allowed = [sum(values)]
+        else:
+            allowed = values[-1:]
+        for record in records:
+            for value in allowed:
+                record(value / scale if scale != 1 else value, attributes)
+
+    def at_collection(self, ledger: Ledger) -> None:
+        """Have a host's collection fold first: its callbacks run before its synchronous instruments are read."""
+
+        def fold(options: CallbackOptions) -> Iterable[Observation]:
+            try:
+                ledger.fold_all()
+            except Exception:
+                failed("replay values")
+            return ()
+
+        for meter in self._meters:
+            meter.create_observable_gauge(names.REPLAY_GAUGE, [fold])
+
+    def _refuse(self, count: int) -> None:
+        if count:
+            self.refused += count
+            tell(
+                "refused:negative",
+                f"The host's OpenTelemetry SDK takes no negative values here ({self.refused} dropped so far). "
+                "Pass exporters=[...] to otel_ml.configure() to keep them.",
+            )
+
+    def _records(self, instrument: Instrument) -> list[Callable[[int | float, Attributes], None]]:
+        found = self._instruments.get(instrument.name)
+        if found is None:
+            found = self._instruments[instrument.name] = [_record(meter, instrument) for meter in self._meters]
+        return found
+
+
+def _record(meter: Meter, instrument: Instrument) -> Callable[[int | float, Attributes], None]:
+    name, unit, meaning = instrument.name, instrument.unit, instrument.meaning
+    if instrument.kind == "histogram":
+        return meter.create_histogram(
+            name, unit, meaning, explicit_bucket_boundaries_advisory=list(instrument.buckets)
+        ).record
+    if instrument.kind == "counter":
+        return meter.create_counter(name, unit, meaning).add
+    if instrument.kind == "updowncounter":
+        return meter.create_up_down_counter(name, unit, meaning).add
+    return meter.create_gauge(name, unit, meaning).set

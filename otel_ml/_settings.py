@@ -1,0 +1,73 @@
+"""Where settings come from: arguments, then variables, then `[tool.otel_ml]` in pyproject.toml, then defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from otel_ml.errors import ConfigurationError
+
+_KEYS = frozenset({"app", "exporters", "interval", "keep_slower_than", "resource", "sampling", "service"})
+
+
+def from_pyproject(start: Path | None = None) -> dict[str, object]:
+    """Return `[tool.otel_ml]` of the nearest pyproject.toml at or above `start`; empty if there is none.
+
+    >>> from_pyproject(Path("/nowhere"))
+    {}
+    """
+    folder = start or Path.cwd()
+    for one in (folder, *folder.parents):
+        file = one / "pyproject.toml"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError:
+            continue
+        return _table(file, text)
+    return {}
+
+
+def _table(file: Path, text: str) -> dict[str, object]:
+    import tomllib
+
+    try:
+        tool = cast("Mapping[str, object]", tomllib.loads(text)).get("tool")
+    except tomllib.TOMLDecodeError:
+        # Another tool's mistake; it will be told about by that tool.
+        return {}
+    table = cast("Mapping[str, object]", tool).get("otel_ml", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"[tool.otel_ml] in {file} is no table. Write its keys below a line [tool.otel_ml].")
+    unknown = sorted(set(cast("dict[str, object]", table)) - _KEYS)
+    if unknown:
+        raise ConfigurationError(
+            f"[tool.otel_ml] in {file} has an unknown key {unknown[0]!r}. Use one of {', '.join(sorted(_KEYS))}."
+        )
+    return cast("dict[str, object]", table)
+
+
+def exporter_names() -> list[str] | None:
+    """Return the exporters named by `OTEL_ML_EXPORTERS` ("otlp,console"), or None if it is not set."""
+    value = os.environ.get("OTEL_ML_EXPORTERS")
+    return None if value is None or not value.strip() else [name.strip().lower() for name in value.split(",")]
+
+
+def otel_exporter_names() -> list[str] | None:
+    """Return the exporters that OpenTelemetry's own variables ask for, or None if they ask for nothing.
+
+    `OTEL_{TRACES,METRICS,LOGS}_EXPORTER` name `otlp`, `console` or `none`; an OTLP endpoint alone asks for `otlp`.
+    """
+    asked = [os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() for signal in ("TRACES", "METRICS", "LOGS")]
+    names = sorted({name for value in asked for name in value.split(",") if name})
+    if names:
+        return [name for name in names if name != "none"]
+    if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
+        return ["otlp"]
+    return None
+
+
+def disabled() -> bool:
+    """Say whether `OTEL_SDK_DISABLED` switches telemetry off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

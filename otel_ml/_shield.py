@@ -1,0 +1,61 @@
+"""Nothing of ours raises into the user's program: failures are logged once a minute and counted."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+logger = logging.getLogger("otel_ml")
+
+# Tests set this to True, so that "never raise" cannot hide a defect of ours.
+transparent = False
+
+_failures: dict[str, int] = {}
+_told: dict[str, float] = {}
+_QUIET = 60.0
+
+
+def failed(task: str) -> None:
+    """Count the exception being handled against `task`; log it at most once a minute.
+
+    The exception's text may hold the user's data, so only its type is written.
+    """
+    _failures[task] = _failures.get(task, 0) + 1
+    if transparent:
+        raise
+    tell(f"failed:{task}", f"otel_ml could not {task}; your program goes on.", with_type=True)
+
+
+def tell(reason: str, sentence: str, *, with_type: bool = False) -> None:
+    """Log one line for `reason`, and then none for a minute: an outage must not fill a disk."""
+    now = monotonic()
+    if now - _told.get(reason, -_QUIET) < _QUIET:
+        return
+    _told[reason] = now
+    if with_type:
+        import sys
+
+        kind = sys.exc_info()[0]
+        logger.warning("%s (%s)", sentence, kind.__name__ if kind else "unknown")
+    else:
+        logger.warning("%s", sentence)
+
+
+def failures() -> dict[str, int]:
+    """How often each of our own tasks failed in this process."""
+    return dict(_failures)
+
+
+def forget() -> None:
+    """Begin counting anew, in a forked child."""
+    _failures.clear()
+    _told.clear()
+
+
+@contextmanager
+def shielded(task: str) -> Iterator[None]:
+    """Run a block of ours so that an exception in it stays in it; `KeyboardInterrupt` and kin pass."""
+    try:
+        yield
+    except Exception:
+        failed(task)

@@ -1,0 +1,267 @@
+"""A span that is its own readable form: what never changes for a decorated function lives on a class made once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from time import perf_counter_ns
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from otel_ml._clock import CLOCK
+from otel_ml._otel_private import NO_STATE, make_context, random_bit
+from otel_ml._shield import failed
+from otel_ml._values import PLAIN, clean
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import Attributes, AttributeValue
+
+    from otel_ml._calls import Call
+    from otel_ml._observe import Path
+
+# Bytes that one slot of a queue stands for; a span with attributes of its own takes several.
+SLOT = 512
+
+SAMPLED = TraceFlags(1 | random_bit())
+UNSAMPLED = TraceFlags(random_bit())
+UNSET = Status(StatusCode.UNSET)
+
+# Our own generator: `random.seed(42)`, which every training script calls, would repeat the SDK's ids.
+_random = random.Random()
+draw = _random.getrandbits
+
+
+def reseed() -> None:
+    """Draw other ids than the parent process does; called in every forked child."""
+    _random.seed()
+
+
+class Ids(IdGenerator):
+    """The id generator of our providers: like the SDK's, but not from the user's `random`."""
+
+    def generate_span_id(self) -> int:
+        return draw(64) or 1
+
+    def generate_trace_id(self) -> int:
+        return draw(128) or 1
+
+    def is_trace_id_random(self) -> bool:
+        return True
+
+
+class LightSpan(ReadableSpan, Span):
+    """One recorded call. Subclasses made once per model hold the constants as class attributes.
+
+    Attributes are shared until they are first written. Equal, for valid OpenTelemetry values, to what the SDK makes.
+    """
+
+    _name = ""
+    _kind = SpanKind.INTERNAL
+    _parent: SpanContext | None = None
+    _attributes: dict[str, AttributeValue] = {}  # noqa: RUF012  # shared on purpose; `_own` tells whether it may be written
+    _events: Sequence[Event] = ()
+    _links: Sequence[Link] = ()
+    _status = UNSET
+    _end_time: int | None = None
+    _instrumentation_info = None
+    _limits: SpanLimits
+    _own = False
+    _lost = 0
+    # Ours: the path that opened it, the Call made for it if somebody asked, and slots of a queue it takes.
+    path: Path
+    call: Call | None = None
+    weight = 1
+    began = 0
+    rows = 1
+    outer: object = None
+
+    @property
+    def dropped_attributes(self) -> int:
+        return self._lost
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        return MappingProxyType(self._attributes)
+
+    def get_span_context(self) -> SpanContext:
+        return self._context  # type: ignore[return-value]  # a LightSpan always has one
+
+    def is_recording(self) -> bool:
+        return self._end_time is None
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        if self._end_time is not None:
+            return
+        limits = self._limits
+        length = limits.max_span_attribute_length
+        attributes = self._attributes
+        if not self._own:
+            attributes = self._attributes = dict(attributes)
+            self._own = True
+            self.weight += 1
+        if type(key) is not str or not key:
+            self._lost += 1
+            return
+        kind = type(value)
+        if kind is str or kind not in PLAIN:
+            if kind is not str or length is not None or not value.isascii():  # type: ignore[union-attr]  # kind is str
+                value = clean(value, length)  # type: ignore[assignment]  # clean returns what OpenTelemetry allows
+            self.weight += _slots(value)
+        if key in attributes:
+            del attributes[key]
+        elif limits.max_span_attributes is not None and len(attributes) >= limits.max_span_attributes:
+            self._lost += 1
+            if not attributes:
+                return
+            del attributes[next(iter(attributes))]
+        attributes[key] = value
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        if self._end_time is not None:
+            return
+        limits = self._limits
+        bounded = BoundedAttributes(
+            limits.max_event_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
+        )
+        if not isinstance(self._events, BoundedList):
+            self._events = BoundedList(limits.max_events)
+        self._events.append(Event(name, bounded, timestamp))
+        self.weight += 2 + sum(map(_slots, bounded.values()))
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        if self._end_time is not None or not (context and (context.is_valid or attributes or context.trace_state)):
+            return
+        limits = self._limits
+        bounded = BoundedAttributes(
+            limits.max_link_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
+        )
+        if not isinstance(self._links, BoundedList):
+            self._links = BoundedList(limits.max_links)
+        self._links.append(Link(context, bounded))
+        self.weight += 2
+
+    def update_name(self, name: str) -> None:
+        if self._end_time is None and type(name) is str:
+            self._name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        if self._end_time is not None or self._status.status_code is StatusCode.OK:
+            return
+        code = status.status_code if isinstance(status, Status) else status
+        if code is StatusCode.UNSET:
+            return
+        self._status = status if isinstance(status, Status) else Status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Record an exception with its text and traceback: whoever calls this has asked for them."""
+        import traceback
+
+        from otel_ml._values import qualified
+
+        try:
+            message = str(exception)
+            stack = "".join(traceback.format_exception(exception))
+        except Exception:
+            message = stack = "<its __str__ failed>"
+        facts: dict[str, AttributeValue] = {
+            "exception.type": qualified(type(exception)),
+            "exception.message": message,
+            "exception.stacktrace": stack,
+            "exception.escaped": str(escaped),
+            **(attributes or {}),
+        }
+        self.add_event("exception", facts, timestamp)
+
+    def end(self, end_time: int | None = None) -> None:
+        if self._end_time is None:
+            self._end_time = perf_counter_ns() + CLOCK.anchor if end_time is None else end_time
+            try:
+                self.path.ended(self)
+            except Exception:
+                failed("end a span")
+
+    def __repr__(self) -> str:
+        return f"LightSpan(name={self._name!r}, context={self._context!r})"
+
+
+class Unsampled(Span):
+    """Says to children that this trace is not recorded; its ids are drawn when somebody asks for them."""
+
+    __slots__ = ("_context", "_trace_id", "began", "call", "outer", "path", "rows")
+
+    path: Path
+
+    def __init__(self) -> None:
+        self._context: SpanContext | None = None
+        self._trace_id = 0
+        self.call: Call | None = None
+
+    def get_span_context(self) -> SpanContext:
+        context = self._context
+        if context is None:
+            trace_id = self._trace_id or draw(128) or 1
+            context = self._context = make_context(trace_id, draw(64) or 1, UNSAMPLED, NO_STATE)
+        return context
+
+    def is_recording(self) -> bool:
+        return False
+
+    def end(self, end_time: int | None = None) -> None: ...
+    def set_attribute(self, key: str, value: AttributeValue) -> None: ...
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None: ...
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None: ...
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None: ...
+    def update_name(self, name: str) -> None: ...
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None: ...
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None: ...
+
+
+class Counted:
+    """A call that is measured but has no span: `spans=False`, or a parent that is not sampled."""
+
+    __slots__ = ("began", "call", "outer", "path", "rows", "span")
+
+    path: Path
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+
+
+Frame = LightSpan | Unsampled | Counted
+
+
+def _slots(value: object) -> int:
+    if type(value) is str or type(value) is bytes:
+        return len(value) // SLOT
+    if type(value) is tuple:
+        return len(value) // 16 + sum(map(_slots, value))
+    return 1 + sum(map(_slots, value.values())) if type(value) is dict else 0
+
+
+def _cleaned(attributes: Attributes) -> dict[str, AttributeValue] | None:
+    # BoundedAttributes would call `str()` on what it does not know; ours never runs the user's code.
+    if not attributes:
+        return None
+    return {key: clean(value) for key, value in attributes.items()}  # type: ignore[misc]  # as OpenTelemetry allows

@@ -1,0 +1,252 @@
+"""Everything that one `configure()` set up: providers, sinks and series; replaced whole, never changed in part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otel_ml import _catalog as names
+from otel_ml._events import Deferred, Event
+from otel_ml._ledger import Ledger
+from otel_ml._observe import Path, current_frame
+from otel_ml._outcomes import Outcome, Outcomes, Remembered
+from otel_ml._predictions import ModelSeries
+from otel_ml._providers import Closes, close_all
+from otel_ml._scope import Scope, outcome_of
+from otel_ml._sink import Sink
+from otel_ml._span import LightSpan
+from otel_ml._tracing import Tracing
+from otel_ml._values import clean
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import SpanContext, TracerProvider
+    from opentelemetry.util.types import AttributeValue
+
+    from otel_ml._buckets import Attributes
+    from otel_ml._catalog import Instrument
+    from otel_ml._metrics import Replay
+    from otel_ml._site import Site
+
+# A span class takes 2.8 KB: after this many models, versions and labels the rest share one.
+MAX_CLASSES = 2_000
+# Failed or slow unsampled calls that are given a span, per process and second: an outage must not export everything.
+MAX_KEPT = 10
+# Tensors on a device that may wait to be read; the rest are counted as dropped.
+MAX_DEFERRED = 1_024
+MAX_CLASS_NAMES = 20
+
+ModelKey = tuple[str, str | None, str]
+
+
+@dataclass(frozen=True)
+class State:
+    """One configuration at work. `forked` is true in the state that stands in until a child makes its own."""
+
+    resource: Resource
+    instrumentation_scope: InstrumentationScope
+    tracing: Tracing
+    ledger: Ledger
+    sinks: tuple[Sink, ...]
+    event_outs: tuple[Callable[[Event], None], ...]
+    tracer_provider: TracerProvider
+    meter_provider: MeterProvider
+    logger_provider: LoggerProvider
+    slow_ns: float
+    keeps: bool
+    replay: Replay | None
+    spans: bool
+    foreign: tuple[Closes, ...]
+    close_foreign: tuple[Closes, ...]
+    rebuild: Callable[[], State]
+    forked: bool = False
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    _models: dict[ModelKey, ModelSeries] = field(default_factory=dict)
+    _classes: dict[tuple[object, ...], type[LightSpan]] = field(default_factory=dict)
+    _kept: list[float] = field(default_factory=list)
+    _class_names: dict[str, set[str]] = field(default_factory=dict)
+    deferred: list[None] = field(default_factory=list)
+    deferred_lost: list[None] = field(default_factory=list)
+
+    def path(self, site: Site) -> Path:
+        """Return how `site` is observed under this state; starts the senders, since a record is about to come."""
+        self.start()
+        models = self.models(site.model, site.version, site.operation)
+        return Path(self, site, models, self.span_class(site) if site.spans and self.spans else None)
+
+    def successor(self) -> State:
+        """Return the state that takes this one's place."""
+        return self
+
+    def start(self) -> None:
+        """Start the senders that are not running yet."""
+        for sink in self.sinks:
+            sink.start()
+
+    def models(self, model: str, version: str | None, operation: str) -> ModelSeries:
+        """Return the series of one model and version; after 2,000 of them the rest share one."""
+        key = (model, version, operation)
+        found = self._models.get(key)
+        if found is None:
+            if len(self._models) >= MAX_CLASSES:
+                key = (names.OTHER, None, operation)
+                found = self._models.get(key)
+                if found is not None:
+                    return found
+            made = ModelSeries(self.ledger, identity(key[0], key[1]), operation)
+            found = self._models.setdefault(key, made)
+        return found
+
+    def span_class(self, site: Site) -> type[LightSpan]:
+        """Return the span class of a model, version and labels, with everything that is the same for every call."""
+        key = (site.model, site.version, site.operation, tuple(sorted(site.labels.items())))
+        found = self._classes.get(key)
+        if found is None:
+            over = len(self._classes) >= MAX_CLASSES
+            if over:
+                key = (names.OTHER, None, site.operation, ())
+                found = self._classes.get(key)
+                if found is not None:
+                    return found
+            model = names.OTHER if over else site.model
+            facts: dict[str, AttributeValue] = {
+                names.OPERATION: site.operation,
+                **identity(model, None if over else site.version),
+                **({} if over else site.labels),
+                names.BATCH_SIZE: 1,
+                names.OUTCOME: names.SUCCESS,
+            }
+            found = self._classes.setdefault(key, self.make_class(f"{site.operation} {model}", facts))
+        return found
+
+    def part_class(self, name: str, facts: Attributes) -> type[LightSpan]:
+        """Return the span class of a part of a call or run."""
+        key = ("part", name, *sorted(facts.items()))
+        found = self._classes.get(key)
+        if found is None:
+            made = self.make_class(name, dict(facts))
+            found = self._classes.setdefault(key, made) if len(self._classes) < MAX_CLASSES else made
+        return found
+
+    def current_frame(self) -> object:
+        """Return the frame or run around the caller, or None."""
+        return current_frame()
+
+    def make_class(self, name: str, facts: dict[str, AttributeValue]) -> type[LightSpan]:
+        """Make a span class whose spans have `name` and `facts`, within the limits."""
+        limits = self.tracing.limits
+        kept = {key: clean(value, limits.max_span_attribute_length) for key, value in facts.items()}
+        most = limits.max_span_attributes
+        lost = 0 if most is None else max(0, len(kept) - most)
+        for key in list(kept)[:lost]:
+            del kept[key]
+        body: dict[str, object] = {
+            "_name": name,
+            "_resource": self.resource,
+            "_instrumentation_scope": self.instrumentation_scope,
+            "_limits": limits,
+            "_attributes": kept,
+            "_lost": lost,
+            "path": self.tracing,
+        }
+        return type("LightSpan", (LightSpan,), body)
+
+    def scope(self, name: str, facts: Attributes, facade: object = None) -> Scope:
+        """Begin a span that is not on the fast path, and make it current."""
+        return Scope(self, self.part_class(name, facts) if self.spans else None, facade)
+
+    def outcome_of(self, error: BaseException) -> str:
+        """Return `cancelled` or `error`."""
+        return outcome_of(error)
+
+    def log(self, name: str, time: int, attributes: dict[str, object], context: SpanContext | None) -> None:
+        """Emit an event: hand it to every exporter, logger and processor that takes events."""
+        event = Event(name, time, attributes, context)
+        for out in self.event_outs:
+            out(event)
+
+    def defer(self, value: object, note: Callable[[float], None]) -> Deferred | None:
+        """Take a copy of a tensor on a device, to be read by a sender; None when 1,024 wait already."""
+        if len(self.deferred) >= MAX_DEFERRED:
+            self.deferred_lost.append(None)
+            return None
+        return Deferred(value.detach().clone(), note, self.deferred)  # type: ignore[attr-defined]  # a torch tensor
+
+    def gauge_setter(
+        self, instrument: Instrument, model: str, version: str | None, more: Attributes
+    ) -> Callable[[float], None]:
+        """Return what sets a gauge of one model."""
+        series = self.ledger.series(instrument, {**identity(model, version), **more})
+        replayed = self.replay is not None
+
+        def set_(value: float) -> None:
+            series.latest = value
+            if replayed:
+                series.append(value)
+
+        return set_
+
+    def bounded_class(self, model: str, name: str | None) -> str:
+        """Return a class's name, or `_OTHER` after the model's first 20 classes."""
+        known = self._class_names.setdefault(model, set())
+        if name is None or (name not in known and len(known) >= MAX_CLASS_NAMES):
+            return names.OTHER
+        known.add(name)
+        return name
+
+    def remember(
+        self, site: Site, id: str, predicted: Outcome | None, at: str | None, context: SpanContext | None
+    ) -> None:
+        """Remember a prediction until its label comes; what had to go for it is counted as expired."""
+        gone = self.outcomes.put(id, Remembered(predicted, site.model, site.version, at, context))
+        if gone is not None:
+            self.count(names.GROUND_TRUTH_LABELS, gone.model, gone.version, {names.LABEL_RESULT: names.EXPIRED})
+
+    def count(self, instrument: Instrument, model: str, version: str | None, more: Attributes, by: float = 1) -> None:
+        """Add to a counter of one model."""
+        self.ledger.series(instrument, {**identity(model, version), **more}).append(by)
+
+    def measure(self, instrument: Instrument, model: str, version: str | None, seconds: float) -> None:
+        """Add a duration to a histogram of one model."""
+        self.ledger.series(instrument, identity(model, version)).append(int(seconds * 1e9))
+
+    def may_keep(self) -> bool:
+        """Say whether one more failed or slow unsampled call may have a span in this second."""
+        now, kept = monotonic(), self._kept
+        while kept and now - kept[0] > 1.0:
+            del kept[:1]
+        if len(kept) >= MAX_KEPT:
+            return False
+        kept.append(now)
+        return True
+
+    def flush(self, deadline: float) -> bool:
+        """Send everything; False if anything is undelivered at the deadline."""
+        if self.replay is not None:
+            self.ledger.fold_all()
+        requests = [sink.flush(deadline) for sink in self.sinks]
+        return all([request.wait() is True for request in requests])
+
+    def shutdown(self, deadline: float) -> bool:
+        """Send everything and end, all exporters at once; what is still held at the deadline is counted as dropped."""
+        if self.replay is not None:
+            self.ledger.fold_all()
+        requests = [(sink, sink.close(deadline)) for sink in self.sinks]
+        done = True
+        for sink, request in requests:
+            answer = request.wait()
+            if answer is None:
+                sink.abandon()
+            done = answer is True and done
+        return close_all(self.close_foreign, deadline) and done
+
+
+def identity(model: str, version: str | None) -> Attributes:
+    """Return the attributes that name a model."""
+    return {names.MODEL: model} if version is None else {names.MODEL: model, names.VERSION: version}

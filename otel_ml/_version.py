@@ -1,0 +1,3 @@
+"""The version of this package, spelled once."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,24 @@
+"""Places telemetry goes: objects for the list given to `configure(exporters=[...])`."""
+
+from typing import TYPE_CHECKING
+
+__all__ = ["OTLP", "Console", "Local"]
+
+if TYPE_CHECKING:
+    from otel_ml.exporters.console import Console
+    from otel_ml.exporters.local import Local
+    from otel_ml.exporters.otlp import OTLP
+
+_HOMES = {"OTLP": "otlp", "Console": "console", "Local": "local"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,286 @@
+"""A collector on this machine that misbehaves as it is told, and remembers what reached it."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from itertools import chain, repeat
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, get_args
+
+from otel_ml.errors import ConfigurationError
+from otel_ml.testing._requests import Request, Stream, read_request
+
+if TYPE_CHECKING:
+    import ssl
+
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+Mode = Literal[
+    "healthy", "refused", "silent", "deaf", "drip", "reset", "no_reply", "redirect", "partial_success", "huge", "bomb"
+]
+HUGE = 300 * 1024 * 1024
+
+
+class FaultCollector:
+    """An OTLP/HTTP collector on a free loopback port, for tests of what your program does when its collector fails.
+
+    `mode` is a status code to answer with (`429`, with `retry_after` as its header) or one of
+
+    - `"healthy"`: accepts everything
+    - `"refused"`: nothing listens on the port
+    - `"silent"`: takes a request and never answers; `"deaf"`: accepts the connection and never reads
+    - `"drip"`: answers one byte every three seconds (`every`), for ever
+    - `"reset"`: resets the connection in the middle of a request; `"no_reply"`: closes it after the request
+    - `"redirect"`: 302 to a place of no use
+    - `"partial_success"`: accepts the request and says that `rejected` records of it were not taken
+    - `"huge"`: accepts, with an answer of 300 MB; `"bomb"`: with 300 KB that inflate to 300 MB
+
+    With `times=2` it misbehaves for two requests and is healthy from then on. `mode` may be set while it runs: setting
+    `"refused"` and `"healthy"` stops and restarts it on the same port. `tls` is a server's `ssl.SSLContext`.
+    `spans`, `metrics` and `logs` are what was accepted, decoded (`opentelemetry.proto` messages); `requests` is all that
+    arrived whole, and `raw` its bytes (inflated), to look for what should not have left your program.
+
+    >>> with FaultCollector(503) as collector:
+    ...     collector.endpoint  # for exporters.OTLP(collector.endpoint)
+    'http://127.0.0.1:...'
+    """
+
+    def __init__(
+        self,
+        mode: Mode | int = "healthy",
+        *,
+        times: int | None = None,
+        retry_after: str | None = None,
+        rejected: int = 7,
+        every: float = 3.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        _check(mode)
+        self._mode: Mode | int = mode
+        self._times, self._retry_after, self._rejected, self._every, self._tls = (
+            times,
+            retry_after,
+            rejected,
+            every,
+            tls,
+        )
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._server: socket.socket | None = None
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.port = 0
+
+    @property
+    def endpoint(self) -> str:
+        """The address to give to an exporter."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def mode(self) -> Mode | int:
+        """How it behaves towards the next request."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode | int) -> None:
+        _check(mode)
+        before, self._mode, self._times = self._mode, mode, None
+        if "refused" in (before, mode) and before != mode and self._server is not None:
+            self._stop()
+            self._start()
+
+    @property
+    def spans(self) -> list[Span]:
+        """Every span accepted, in order of arrival."""
+        return [span for request in self._accepted() for span in request.spans]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Every metric accepted, once for each time it arrived."""
+        return [metric for request in self._accepted() for metric in request.metrics]
+
+    @property
+    def logs(self) -> list[LogRecord]:
+        """Every event and log record accepted, in order of arrival."""
+        return [log for request in self._accepted() for log in request.logs]
+
+    @property
+    def raw(self) -> bytes:
+        """Everything that arrived: request lines, headers and inflated bodies."""
+        return b"\n".join(request.raw for request in list(self.requests))
+
+    def wait_for(self, seen: Callable[[Self], bool], timeout: float = 5.0) -> bool:
+        """Wait until `seen(collector)` is true; False if it is not within `timeout` seconds."""
+        limit = monotonic() + timeout
+        with self._changed:
+            while not seen(self):
+                if monotonic() >= limit:
+                    return False
+                self._changed.wait(min(0.05, limit - monotonic()))
+        return True
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    # ------------------------------------------------------------------------------------- the server
+    def _start(self) -> None:
+        self._closing = threading.Event()
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", self.port))
+        self._server, self.port = server, server.getsockname()[1]
+        if self._mode == "refused":
+            # Bound but not listening: connections are refused, and nobody else gets the port.
+            return
+        server.listen(128)
+        server.settimeout(0.1)
+        self._run(self._accept, server, self._closing)
+
+    def _stop(self) -> None:
+        self._closing.set()
+        for connection in list(self._open):
+            _unblock(connection)
+        for thread in list(self._threads):
+            thread.join(5.0)
+        self._threads.clear()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _run(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, name="fault-collector", daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()]
+        thread.start()
+        self._threads.append(thread)
+
+    def _accept(self, server: socket.socket, closing: threading.Event) -> None:
+        while not closing.is_set():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            self.connections += 1
+            self._open.add(connection)
+            self._run(self._serve, connection, closing)
+
+    def _serve(self, raw: socket.socket, closing: threading.Event) -> None:
+        connection = raw
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(raw, server_side=True)
+                self._open.add(connection)
+            with connection, connection.makefile("rb") as stream:
+                while not closing.is_set() and self._exchange(connection, stream, closing):
+                    pass
+        except (OSError, ValueError):
+            return  # the other side left, or sent what is no request, or we are closing
+        finally:
+            raw.close()
+            self._open -= {raw, connection}
+
+    def _exchange(self, connection: socket.socket, stream: Stream, closing: threading.Event) -> bool:
+        """Deal with one request; True if the connection may bring another."""
+        if self._mode == "deaf":
+            return not closing.wait()
+        if self._mode == "reset" and stream.read(1):
+            self._misbehaved()
+            return _reset(connection)
+        request = read_request(stream)
+        if request is None:
+            return False
+        with self._changed:
+            mode = self._mode
+            request.accepted = mode in _ACCEPTING or (isinstance(mode, int) and mode // 100 == 2)
+            self.requests.append(request)
+            self._misbehaved()
+            self._changed.notify_all()
+        return self._answer(connection, request, mode, closing)
+
+    def _answer(self, connection: socket.socket, request: Request, mode: Mode | int, closing: threading.Event) -> bool:
+        if mode == "reset":
+            return _reset(connection)
+        if mode in ("silent", "deaf"):
+            return not closing.wait()
+        if mode == "drip":
+            return _drip(connection, self._every, closing)
+        if isinstance(mode, int):
+            connection.sendall(_head(mode, 0, "" if self._retry_after is None else f"Retry-After: {self._retry_after}"))
+        elif mode == "redirect":
+            connection.sendall(_head(302, 0, f"Location: {self.endpoint}/elsewhere"))
+        elif mode == "huge":
+            connection.sendall(_head(200, HUGE))
+            for _ in range(HUGE // _MEGABYTE):
+                connection.sendall(bytes(_MEGABYTE))
+        elif mode == "bomb":
+            # Members of a gzip stream follow one another: 300 times a packed megabyte.
+            packed = gzip.compress(bytes(_MEGABYTE)) * (HUGE // _MEGABYTE)
+            connection.sendall(_head(200, len(packed), "Content-Encoding: gzip") + packed)
+        elif mode != "no_reply":
+            body = request.answer(self._rejected if mode == "partial_success" else 0)
+            connection.sendall(_head(200, len(body)) + body)
+        return mode != "no_reply"
+
+    def _misbehaved(self) -> None:
+        if self._times is not None:
+            self._times -= 1
+            if self._times <= 0:
+                self._mode, self._times = "healthy", None
+
+    def _accepted(self) -> list[Request]:
+        return [request for request in list(self.requests) if request.accepted]
+
+
+_MEGABYTE = 1 << 20
+_ACCEPTING = frozenset({"healthy", "partial_success", "huge", "bomb"})
+
+
+def _check(mode: Mode | int) -> None:
+    known = 200 <= mode <= 599 if isinstance(mode, int) else mode in get_args(Mode)
+    if not known:
+        raise ConfigurationError(
+            f"{mode!r} is not a way in which a FaultCollector misbehaves. "
+            f"Write a status code or one of {', '.join(get_args(Mode))}."
+        )
+
+
+def _head(status: int, length: int, header: str = "") -> bytes:
+    lines = [f"HTTP/1.1 {status} Faulty", "Content-Type: application/x-protobuf", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, *([header] if header else []), "", ""]).encode()
+
+
+def _drip(connection: socket.socket, every: float, closing: threading.Event) -> bool:
+    for byte in chain(b"HTTP/1.1 200 OK\r\nX-Drip: ", repeat(ord("."))):
+        connection.sendall(bytes((byte,)))
+        if closing.wait(every):
+            break
+    return False
+
+
+def _reset(connection: socket.socket) -> bool:
+    # Without lingering, closing sends a reset instead of an orderly end.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
+
+
+def _unblock(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it is closed already
