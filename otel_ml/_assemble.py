@@ -92,7 +92,8 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         replay.at_collection(ledger)
 
     sinks = _sinks(given, resource, ledger, collectors)
-    takes = tuple(sink.span for sink in sinks if sink.parts.spans is not None)
+    takes = tuple(sink.light for sink in sinks if sink.parts.spans is not None)
+    own_takes = tuple(sink.span for sink in sinks if sink.parts.spans is not None)
     if own or host is None:
         sampler: Sampler | None = None if recipe.sampling is None else ParentBased(TraceIdRatioBased(recipe.sampling))
         ids, limits = Ids(), our_limits()
@@ -100,7 +101,7 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         tracing = Tracing(tracer_provider.sampler, ids, limits, takes)
         processors = Processors(tracing)
         tracer_provider = TracerProvider(tracer_provider.sampler, resource, False, processors, ids, limits)
-        tracer_provider.add_span_processor(OwnSpans(lambda: takes))
+        tracer_provider.add_span_processor(OwnSpans(lambda: own_takes))
         for processor in given.span_processors:
             tracer_provider.add_span_processor(processor)
         if host is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from otel_ml import _catalog as names
 from otel_ml._rows import rows
-from otel_ml._shield import shielded
+from otel_ml._shield import failed, shielded
 from otel_ml._values import clean, describe, number, package_of
 
 if TYPE_CHECKING:
@@ -28,19 +29,22 @@ class Call:
     Every method may be used at any time, configured or not, and none of them raises.
     """
 
-    __slots__ = ("_at", "_frame", "_id", "_ids", "_outcome", "_path", "_result", "_remember", "labels", "noted")
+    # Defaults live on the class: most calls need none of them, and a `with` block makes a Call each time.
+    _id: str | None = None
+    _ids: list[str] | None = None
+    _at: str | None = None
+    _result: object = None
+    _outcome: str | None = None
+    _remember = False
+    # What `label` added, in the form the series are keyed by; None as long as there is nothing.
+    labels: tuple[tuple[str, Label], ...] | None = None
+    # Whether closing the call has to look at it.
+    loud = False
+    noted: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, path: Path | None, frame: Frame | None) -> None:
         self._path, self._frame = path, frame
-        self._id: str | None = None
-        self._ids: list[str] | None = None
-        self._at: str | None = None
-        self._result: object = None
-        self._outcome: str | None = None
-        self._remember = False
-        # What `label` added, in the form the series are keyed by; None as long as there is nothing.
-        self.labels: tuple[tuple[str, Label], ...] | None = None
-        self.noted: dict[str, object] = {}
+        self._recorded = path is not None and type(frame) is path.span_class
 
     @property
     def id(self) -> str:
@@ -95,9 +99,12 @@ class Call:
 
     def set(self, **attributes: Attribute) -> None:
         """Put attributes on the span only: any number of values, for looking at single calls."""
-        with shielded("set attributes"):
+        try:
+            put = self._frame.set_attribute if self._recorded else self._on_span  # type: ignore[union-attr]  # a span
             for key, value in attributes.items():
-                self._on_span(key, value)
+                put(key, value)  # type: ignore[arg-type]  # set_attribute cleans what it is given
+        except Exception:
+            failed("set attributes")
 
     def label(self, **labels: Label) -> None:
         """Put labels on the span and on this call's metrics: few values each, since every set is a series."""
@@ -106,6 +113,7 @@ class Call:
             if path is None:
                 return
             kept = {key: clean(value, 256) for key, value in labels.items()}
+            self.loud = True
             known = dict(self.labels if self.labels is not None else path.labels)
             known.update({k: v for k, v in kept.items() if isinstance(v, str | bool | int | float)})
             self.labels = tuple(sorted(known.items()))
@@ -137,6 +145,10 @@ class Call:
         if at is not None:
             self.at = at  # type: ignore[assignment]  # moment() refuses what is no time
 
+    def ended(self, result: object) -> None:
+        """Called instead of `ending` when nothing was asked of the call."""
+        self._outcome, self._result = names.SUCCESS, result if self._result is None else self._result
+
     def ending(self, result: object, outcome: str) -> None:
         """Called once, when the call ends: remember what was asked for."""
         self._outcome = outcome
@@ -153,7 +165,7 @@ class Call:
 
     def _asked(self) -> None:
         with shielded("remember a prediction"):
-            self._remember = True
+            self._remember = self.loud = True
             if self._id is not None:
                 self._on_span(names.PREDICTION_ID, self._id)
             if self._outcome is not None:
@@ -177,10 +189,13 @@ class Call:
 
     def _on_span(self, key: str, value: object) -> None:
         frame = self._frame
-        self.noted[key] = value
-        put: Callable[[str, object], None] | None = getattr(frame, "set_attribute", None)
-        if put is not None:
-            put(key, value)
+        if frame is None:
+            return
+        if not self._recorded:
+            # Kept for the span that a slow or failing unsampled call gets afterwards.
+            self.noted = {**self.noted, key: clean(value, 1024)}
+            return
+        frame.set_attribute(key, value)  # type: ignore[union-attr,arg-type]  # a span, which cleans what it is given
 
     def _shape(self, value: object, kind: str, shape: str, dtype: str) -> None:
         self._on_span(kind, describe(value).strip("<>").partition(" ")[0])

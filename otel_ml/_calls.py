@@ -13,8 +13,7 @@ from otel_ml._call import Call
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
 from otel_ml._settings import disabled
-from otel_ml._shield import failed
-from otel_ml._site import Label, Part, Site
+from otel_ml._site import Idle, Label, Part, Site
 from otel_ml._wrap import wrap
 from otel_ml.errors import ConfigurationError
 
@@ -142,16 +141,11 @@ class Predict:
 
     def __enter__(self) -> Call:
         site = block_site(*self._options)
-        path = frame = None
-        try:
-            state = CURRENT.state
-            path = site.path
-            if path is None or path.state is not state:
-                path = site.follow(state)
-            frame = path.open((), {}) if path is not None else None
-        except Exception:
-            failed("open a call")
-        if path is None or frame is None:
+        path = site.path
+        if path.state is not CURRENT.state or path.idle == 1:
+            path = site.follow()
+        frame = path.open((), {})
+        if isinstance(path, Idle) or frame is None:
             self._entered.append(None)
             return Call(None, None)
         self._entered.append((path, frame))

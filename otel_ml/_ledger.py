@@ -63,10 +63,10 @@ class Series:
         self.total: int | float = 0
         self.latest: int | float | None = None
 
-    def take(self) -> list[int | float]:
-        """Take the values appended so far; what is appended meanwhile stays for the next time."""
+    def take(self, n: int | None = None) -> list[int | float]:
+        """Take the first `n` values, or all appended so far; what is appended meanwhile stays for the next time."""
         values = self.values
-        n = len(values)
+        n = len(values) if n is None else n
         taken = values[:n]
         del values[:n]
         return taken
@@ -198,11 +198,11 @@ class Ledger:
         return NumberDataPoint(series.attributes, start, now, value / NANOSECONDS if seconds else value)
 
 
-def fold(series: Series, replay: Replay | None) -> None:
-    """Fold one series' appended values into its aggregations. The ledger's lock must be held."""
-    if not series.values:
+def fold(series: Series, replay: Replay | None, n: int | None = None) -> None:
+    """Fold one series' appended values (or the first `n`) into its aggregations. The ledger's lock must be held."""
+    values = series.take(n)
+    if not values:
         return
-    values = series.take()
     if replay is not None:
         replay(series.instrument, series.attributes, values)
     if series.instrument.kind == "gauge":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar, Token
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
@@ -13,7 +14,7 @@ from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
 from otel_ml._ledger import FOLD_AT
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, SUPPRESS_KEY, get_context, make_context, set_context
-from otel_ml._rows import rows
+from otel_ml._rows import COUNTERS, one, rows
 from otel_ml._shield import failed
 from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled, draw
 from otel_ml._values import qualified
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # The key under which the current Call or Run is kept, beside the current span.
 CALL_KEY = "otel_ml-call"
+# A call without a span has no need of a new context: a variable of its own costs a third.
+FRAME: ContextVar[Counted | None] = ContextVar("otel_ml_frame", default=None)
 ERROR = Status(StatusCode.ERROR)
 MAX_SIZES = 256
 
@@ -37,8 +40,11 @@ Open = Callable[[tuple[object, ...], dict[str, object]], "Frame | None"]
 class Path:
     """What a site does under one state: `open` a frame, then `close` or `fail` it. None of them raises."""
 
+    # What a path that observes nothing counts down (`_site.Idle`).
+    idle = 0
+
     __slots__ = (
-        "attributes", "by_rows", "call", "labels", "models", "on_end", "open", "close", "series", "site", "span_class",
+        "attributes", "by_rows", "call", "counted_class", "labels", "models", "on_end", "open", "close", "series", "site", "span_class",
         "state",
     )  # fmt: skip
 
@@ -49,27 +55,35 @@ class Path:
         self.attributes: dict[str, AttributeValue] = span_class._attributes if span_class is not None else {}  # type: ignore[assignment]  # a LightSpan's are a dict
         self.by_rows: dict[int, dict[str, AttributeValue]] = {}
         self.on_end = state.tracing.on_end
+        self.counted_class: type[Counted] = type("Counted", (Counted,), {"path": self})
         self.open: Open = _opens(self)
         self.close: Callable[[Frame, object], None] = _closes(self)
 
     # ------------------------------------------------------------------------------------------- when it went well
     def finish(self, frame: Frame, result: object) -> None:
         """Close a frame whose current context may not be ours any more (coroutines, generators, `with`)."""
-        self.leave(frame)
-        self.settle(frame, result)
+        if isinstance(frame, Counted):
+            self.leave(frame)
+            self.settle(frame, result)
+        elif get_context().get(CALL_KEY) is frame:
+            self.close(frame, result)
+        else:
+            self.settle(frame, result)
 
     def leave(self, frame: Frame) -> None:
         """Make current what was current before the frame, if the frame (or a child of it) still is."""
-        if get_context().get(CALL_KEY) is frame:
+        if isinstance(frame, Counted):
+            if FRAME.get() is frame:
+                FRAME.set(_former(frame))
+        elif get_context().get(CALL_KEY) is frame:
             set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
 
     def enter(self, frame: Frame) -> None:
         """Make the frame current, remembering what was."""
-        context = get_context()
-        frame.outer = context
         if isinstance(frame, Counted):
-            set_context(Context({**context, CALL_KEY: frame}))
+            frame.outer = FRAME.set(frame)
         else:
+            frame.outer = context = get_context()
             set_context(Context({**context, SPAN_KEY: frame, CALL_KEY: frame}))
 
     def settle(self, frame: Frame, result: object, outcome: str = names.SUCCESS, ended: int = 0) -> None:
@@ -81,20 +95,19 @@ class Path:
             failed("record a call")
 
     def _settle(self, frame: Frame, result: object, ended: int, outcome: str) -> None:
-        call, series = frame.call, self.series
-        if call is not None or self.site.remembers:
-            call = call if call is not None else self.site.call(self, frame)
+        series = self.series
+        call = self.site.call(self, frame) if frame.call is None and self.site.remembers else frame.call
+        if call is not None:
             series = self.models.of(call.labels) if call.labels is not None else series
             call.ending(result, outcome)
         took = ended - frame.began
-        series.note(took)
-        series.size(frame.rows)
+        series.add(took, frame.rows)
         if isinstance(frame, LightSpan):
             if outcome is not names.SUCCESS:
                 frame.set_attribute(names.OUTCOME, outcome)
-            self._end(frame, ended)
+            self.end(frame, ended)
         elif took > self.state.slow_ns and isinstance(frame, Unsampled):
-            self._late(frame, ended, names.REASON_SLOW, None)
+            self.late(frame, ended)
         if len(series.durations.values) > FOLD_AT:
             series.fold_soon()
 
@@ -118,11 +131,10 @@ class Path:
         labels = call.labels if call is not None and call.labels is not None else self.labels
         kind = qualified(type(error))
         series = self.models.of(labels, kind)
-        series.note(ended - frame.began)
-        series.size(frame.rows)
+        series.add(ended - frame.began, frame.rows)
         if isinstance(frame, LightSpan):
             self._mark(frame, error, kind)
-            self._end(frame, ended)
+            self.end(frame, ended)
         elif isinstance(frame, Unsampled) and self.state.keeps:
             self._late(frame, ended, names.REASON_ERROR, error)
 
@@ -132,6 +144,13 @@ class Path:
         span.set_status(ERROR)
         for key, value in place(error).items():
             span.set_attribute(key, value)
+
+    def late(self, frame: Unsampled, ended: int) -> None:
+        """Give a slow unsampled call a span after all."""
+        try:
+            self._late(frame, ended, names.REASON_SLOW, None)
+        except Exception:
+            failed("record a slow call")
 
     def _late(self, frame: Unsampled, ended: int, reason: str, error: BaseException | None) -> None:
         """Build the span of an unsampled root call after the fact: it was slow or it failed."""
@@ -149,7 +168,7 @@ class Path:
         if error is not None:
             self._mark(span, error, qualified(type(error)))
         self.state.tracing.on_start(span, None)
-        self._end(span, ended)
+        self.end(span, ended)
 
     # ------------------------------------------------------------------------------------------- shared
     def stage(self, frame: Frame, name: str) -> Stage:
@@ -162,7 +181,8 @@ class Path:
         """Hand on a span whose `_end_time` is set."""
         self.on_end(span)
 
-    def _end(self, span: LightSpan, ended: int) -> None:
+    def end(self, span: LightSpan, ended: int) -> None:
+        """End a span and hand it on, unless the user's own code has ended it."""
         if span._end_time is None:
             span._end_time = ended + CLOCK.anchor
             self.on_end(span)
@@ -171,15 +191,26 @@ class Path:
         """Return the span's attributes for a batch of `count` rows; shared until they are first written."""
         found = self.by_rows.get(count)
         if found is None:
-            found = {**self.attributes, names.BATCH_SIZE: count}
+            # Limits may leave no room for the batch size.
+            more = {names.BATCH_SIZE: count} if names.BATCH_SIZE in self.attributes else {}
+            found = {**self.attributes, **more}
             if len(self.by_rows) < MAX_SIZES:
                 self.by_rows[count] = found
         return found
 
 
+def _former(frame: Counted) -> Counted | None:
+    """Return what was current before the frame; its token can be spent only in the context that made it."""
+    former = frame.outer.old_value  # type: ignore[attr-defined]  # the token that FRAME.set returned
+    return None if former is Token.MISSING else cast("Counted | None", former)
+
+
 def current_frame() -> object:
-    """Return the frame or run around the caller, or None."""
-    return get_context().get(CALL_KEY)
+    """Return the innermost frame or run around the caller, or None."""
+    counted, other = FRAME.get(), get_context().get(CALL_KEY)
+    if counted is None or other is None:
+        return counted if other is None else other
+    return counted if counted.began > other.began else other  # type: ignore[attr-defined]  # a frame or a run
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -215,98 +246,165 @@ def place(error: BaseException) -> dict[str, AttributeValue]:
 def _opens(path: Path) -> Open:
     """Make `open`: find the parent, decide, start the clock, and make the frame current."""
     state, site, span_class = path.state, path.site, path.span_class
-    opened, skip = path.models.opened, site.skip
-    bound = state.tracing.bound
+    opened, skip, tracing = path.models.opened, site.skip, state.tracing
+    bound = tracing.bound
     always = bound == EVERY
-    tracing, new, now, clock = state.tracing, object.__new__, perf_counter_ns, CLOCK
+    new, now, clock, get, put, suppress, key = object.__new__, perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
+    frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
+    new_counted = path.counted_class
+
+    single: object = None
+
+    def size(args: tuple[object, ...], kwargs: dict[str, object]) -> int:
+        nonlocal single
+        batch = args[skip] if len(args) > skip else next(iter(kwargs.values()), None)
+        count = rows(batch)
+        if not skip and counters.get(id(type(batch))) is one:
+            # The next argument of this class is known to be one row by one comparison.
+            single = type(batch)
+        return count
+
+    def counted(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
+        context = get()
+        if context and suppress in context:
+            return None
+        opened(None)
+        frame = new_counted()
+        if not args or type(args[0]) is not single:
+            frame.rows = size(args, kwargs)
+        frame.outer = frame_set(frame)
+        frame.began = now()
+        return frame
+
+    def ask(
+        context: Context, parent: SpanContext | None, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Frame | None:
+        try:
+            frame = tracing.ask(path, context, parent, size(args, kwargs))
+        except Exception:
+            failed("ask the sampler")
+            return counted(args, kwargs)
+        opened(None)
+        return frame
 
     def open_(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
-        context = get_context()
+        context = get()
         parent = None
         if context:
-            if SUPPRESS_KEY in context:
+            if suppress in context:
                 return None
-            current = context.get(SPAN_KEY)
+            current = context.get(key)
             if current is not None:
                 parent = current.get_span_context()  # type: ignore[attr-defined]  # what the API keeps there is a Span
                 if not parent.is_valid:
                     parent = None
-        opened(None)
-        count = rows(args[skip]) if len(args) > skip else 1 if not kwargs else rows(next(iter(kwargs.values())))
-        frame: Frame
-        if span_class is None:
-            frame = Counted()
-            frame.path, frame.rows, frame.outer, frame.began = path, count, context, now()
-            set_context(Context({**context, CALL_KEY: frame}))
-            return frame
         if bound is None:
-            return tracing.ask(path, context, parent, count)
+            return ask(context, parent, args, kwargs)
         if parent is None:
             trace_id = draw(128) or 1
-            if always or trace_id & _LOW_BITS < bound:
-                span = new(span_class)
-                span._context = make_context(trace_id, draw(64) or 1, SAMPLED, NO_STATE)
-            else:
-                frame = Unsampled()
-                frame._trace_id = trace_id
-                frame.path, frame.rows, frame.outer, frame.began = path, count, context, now()
-                set_context(Context({**context, SPAN_KEY: frame, CALL_KEY: frame}))
-                return frame
+            if not always and trace_id & _LOW_BITS >= bound:
+                opened(None)
+                root = Unsampled()
+                root.path, root.call, root.rows, root.outer = path, None, size(args, kwargs), context
+                root.trace_id = trace_id
+                put(Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root}))
+                root.began = now()
+                return root
+            span: LightSpan = new(span_class)  # type: ignore[type-var]  # None only where `counted` is used
+            span._context = make_context(trace_id, draw(64) or 1, sampled_flags, NO_STATE)
         elif parent.trace_flags & 1:
-            span = new(span_class)
-            flags = SAMPLED if parent.trace_flags == SAMPLED else TraceFlags(parent.trace_flags & SAMPLED)
-            span._context = make_context(parent.trace_id, draw(64) or 1, flags, parent.trace_state)
+            span = new(span_class)  # type: ignore[type-var]  # likewise
+            flags = parent.trace_flags & sampled_flags
+            span._context = make_context(
+                parent.trace_id, draw(64) or 1, sampled_flags if flags == sampled_flags else TraceFlags(flags), parent.trace_state
+            )
             span._parent = parent
         else:
-            frame = Counted()
-            frame.path, frame.rows, frame.outer, frame.began = path, count, context, now()
-            set_context(Context({**context, CALL_KEY: frame}))
-            return frame
+            return counted(args, kwargs)
+        opened(None)
+        count = 1 if args and type(args[0]) is single else size(args, kwargs)
         if count != 1:
             span._attributes = path.by_rows.get(count) or path.sized(count)
             span.rows = count
         span.path, span.outer = path, context
+        put(Context({**context, key: span, CALL_KEY: span}) if context else Context({key: span, CALL_KEY: span}))
         span.began = began = now()
         span._start_time = began + clock.anchor
         if tracing.foreign:
             tracing.on_start(span, context)
-        set_context(Context({**context, SPAN_KEY: span, CALL_KEY: span}))
         return span
 
-    if not site.remembers:
-        return open_
+    chosen: Open = open_ if span_class is not None else counted
 
     def open_and_note(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
-        frame = open_(args, kwargs)
+        frame = chosen(args, kwargs)
         if frame is not None:
             site.note(path, frame, args, kwargs)
         return frame
 
-    return open_and_note
+    return open_and_note if site.remembers else chosen
 
 
 def _closes(path: Path) -> Callable[[Frame, object], None]:
     """Make `close` for a plain function: stop the clock, restore the context, note, hand on."""
-    series, now, clock, on_end, fold_at = path.series, perf_counter_ns, CLOCK, path.on_end, FOLD_AT
+    series, now, clock, fold_at, tracing = path.series, perf_counter_ns, CLOCK, FOLD_AT, path.state.tracing
     note, size, values, slow = series.note, series.size, series.durations.values, path.state.slow_ns
-    remembers, spans = path.site.remembers, path.span_class is not None
+    remembers, put, frame_reset, takes = path.site.remembers, set_context, FRAME.reset, tracing.takes
+    light = path.span_class if tracing.bound is not None else None
+    counted = path.counted_class
+
+    def close_counted(frame: Frame, result: object) -> None:
+        ended = now()
+        try:
+            frame_reset(frame.outer)  # type: ignore[arg-type]  # the token that FRAME.set returned, in this context
+            call = frame.call
+            if call is not None:
+                if call.loud or remembers:
+                    path.settle(frame, result, ended=ended)
+                    return
+                call.ended(result)
+            # A size of one is not noted: the series tells by how many more durations than sizes there are.
+            if frame.rows != 1:
+                size(frame.rows)
+            note(ended - frame.began)
+            if len(values) > fold_at:
+                series.fold_soon()
+        except Exception:
+            failed("record a call")
 
     def close(frame: Frame, result: object) -> None:
         ended = now()
-        set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
-        took = ended - frame.began
-        if frame.call is not None or remembers or took > slow:
-            path.settle(frame, result, ended=ended)
+        kind = type(frame)
+        if kind is counted:
+            close_counted(frame, result)
             return
-        note(took)
-        size(frame.rows)
-        if spans and type(frame) is not Counted and type(frame) is not Unsampled and frame._end_time is None:
-            frame._end_time = ended + clock.anchor
-            on_end(frame)
-        if len(values) > fold_at:
-            series.fold_soon()
+        try:
+            put(frame.outer)  # type: ignore[arg-type]  # what get_context returned
+            call = frame.call
+            if call is not None:
+                if call.loud or remembers:
+                    path.settle(frame, result, ended=ended)
+                    return
+                call.ended(result)
+            took = ended - frame.began
+            if frame.rows != 1:
+                size(frame.rows)
+            note(took)
+            if kind is light and not tracing.foreign and frame._end_time is None:  # type: ignore[union-attr]  # a LightSpan
+                frame._end_time = ended + clock.anchor  # type: ignore[union-attr]  # likewise
+                for take in takes:
+                    take(frame)  # type: ignore[arg-type]  # likewise
+            elif kind is Unsampled:
+                if took > slow:
+                    path.late(frame, ended)  # type: ignore[arg-type]  # an Unsampled
+            else:
+                path.end(frame, ended)  # type: ignore[arg-type]  # a LightSpan
+            if len(values) > fold_at:
+                series.fold_soon()
+        except Exception:
+            failed("record a call")
 
-    return close
+    return close if path.span_class is not None else close_counted
 
 
 # The official ratio sampler looks at the low 64 bits of a trace id; so do we, and both agree on every trace.

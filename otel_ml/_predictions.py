@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otel_ml import _catalog as names
 from otel_ml._buckets import Attributes
-from otel_ml._ledger import FOLD_AT, Ledger, Series, fold
+from otel_ml._ledger import Ledger, Series, fold
 
 Labels = tuple[tuple[str, str | bool | int | float], ...]
 
@@ -12,14 +12,16 @@ Labels = tuple[tuple[str, str | bool | int | float], ...]
 class CallSeries:
     """Calls of one model that share labels and outcome. `note` takes a duration in ns, `size` a number of rows.
 
-    Samples, batch sizes and errors are read off the sizes when they are folded, so that a call costs two appends.
+    A call of one row notes no size, and one of several notes it before its duration: so a call that is being noted
+    while another thread folds is at worst missing for one fold, and the totals are exact.
     """
 
-    __slots__ = ("_closed", "_ledger", "batch", "durations", "errors", "note", "samples", "size", "sizes")
+    __slots__ = (
+        "_ledger", "_ones", "_several", "batch", "closed", "durations", "errors", "note", "samples", "size", "sizes",
+    )
 
     def __init__(self, ledger: Ledger, identity: Attributes, operation: str, labels: Labels, error: str | None) -> None:
         self._ledger = ledger
-        self._closed = 0
         shared = {**identity, **dict(labels)}
         kind = {} if error is None else {names.ERROR_TYPE: error}
         self.durations = ledger.series(names.PREDICTION_DURATION, {names.OPERATION: operation, **shared, **kind})
@@ -28,29 +30,36 @@ class CallSeries:
         self.errors: Series | None = None if error is None else ledger.series(names.PREDICTION_ERRORS, identity)
         self.sizes: list[int] = []
         self.note, self.size = self.durations.append, self.sizes.append
+        # Calls folded so far: all by their durations, those of several rows by their sizes, those of one by the rest.
+        self.closed = self._several = self._ones = 0
+
+    def add(self, duration: int, rows: int) -> None:
+        """Note one call."""
+        if rows != 1:
+            self.size(rows)
+        self.note(duration)
 
     def fold_soon(self) -> None:
         """Fold in the calling thread if nobody else is folding; never waits."""
-        self._ledger.fold_soon(self._fold)
+        self._ledger.fold_soon(self.fold)
 
-    def closed(self) -> int:
-        """Move the sizes noted so far to their series; return how many calls have ended in all. Needs the lock."""
-        sizes = self.sizes
-        n = len(sizes)
-        if n:
-            taken = sizes[:n]
-            del sizes[:n]
-            self._closed += n
-            self.batch.values.extend(taken)
-            self.samples.append(sum(taken))
+    def fold(self) -> None:
+        """Fold durations, sizes, samples and errors. The ledger's lock must be held."""
+        replay = self._ledger.replay
+        n = len(self.durations.values)
+        several = self.sizes[: len(self.sizes)]
+        del self.sizes[: len(several)]
+        fold(self.durations, replay, n)
+        self.closed += n
+        self._several += len(several)
+        ones = max(0, self.closed - self._several - self._ones)
+        self._ones += ones
+        if n or several:
+            self.batch.values.extend(several + [1] * ones)
+            self.samples.append(sum(several) + ones)
+            fold(self.batch, replay)
             if self.errors is not None:
                 self.errors.append(n)
-        return self._closed
-
-    def _fold(self) -> None:
-        self.closed()
-        fold(self.durations, None)
-        fold(self.batch, None)
 
 
 class ModelSeries:
@@ -82,12 +91,6 @@ class ModelSeries:
         made = CallSeries(self._ledger, self._identity, self._operation, labels, error)
         return self._series.setdefault((labels, error), made)
 
-    def began(self) -> None:
-        """Note that a call began, and keep the list short."""
-        self.opened(None)
-        if len(self._opened) > FOLD_AT:
-            self._ledger.fold_soon(self._count_opened)
-
     def _count_opened(self) -> None:
         n = len(self._opened)
         del self._opened[:n]
@@ -95,7 +98,10 @@ class ModelSeries:
 
     def _before_fold(self) -> None:
         # Ends are counted before beginnings, so that a call that ends in between cannot make the number negative.
-        closed = sum(series.closed() for series in list(self._series.values()))
+        closed = 0
+        for series in list(self._series.values()):
+            series.fold()
+            closed += series.closed
         self._count_opened()
         change = self._started - closed - int(self._active.total) - sum(map(int, self._active.values))
         if change:

@@ -31,7 +31,7 @@ def rows(batch: object) -> int:
     (2, 1, 3, 1, 1)
     """
     try:
-        return _COUNTERS[id(type_of(batch))](batch)
+        return COUNTERS[id(type_of(batch))](batch)
     except Exception:
         return _first_of_its_kind(batch)
 
@@ -39,20 +39,20 @@ def rows(batch: object) -> int:
 def _first_of_its_kind(batch: object) -> int:
     kind = type_of(batch)
     # By identity, not by hash: a metaclass may define `__hash__` and `__eq__`.
-    if id(kind) in _COUNTERS:
+    if id(kind) in COUNTERS:
         return 1
-    count = _BY_CLASS.get((package_of(kind), simple_name(kind))) or _BY_PACKAGE.get(package_of(kind), _one)
+    count = _BY_CLASS.get((package_of(kind), simple_name(kind))) or _BY_PACKAGE.get(package_of(kind), one)
     if len(_KEPT) < _MAX_KINDS:
         # Kept, because the id of a class that is gone may be given to another one.
         _KEPT.append(kind)
-        _COUNTERS[id(kind)] = count
+        COUNTERS[id(kind)] = count
     try:
         return count(batch)
     except Exception:
         return 1
 
 
-def _one(_: object) -> int:
+def one(_: object) -> int:
     return 1
 
 
@@ -101,7 +101,7 @@ _NO_NUMBERS = frozenset(map(id, (str, bytes, list, tuple, dict, type(None))))
 _NUMPY_NUMBERS = ("float", "int", "uint", "bool", "complex", "longdouble", "clongdouble", "longlong", "ulonglong")
 _MAX_KINDS = 256
 _KEPT: list[type] = [list, tuple]
-_COUNTERS: dict[int, Callable[..., int]] = {id(list): _members, id(tuple): _members}
+COUNTERS: dict[int, Callable[..., int]] = {id(list): _members, id(tuple): _members}
 _BY_CLASS: dict[tuple[str, str], Callable[..., int]] = {
     ("pandas", "DataFrame"): _frame,
     ("pandas", "Series"): _column,

@@ -112,7 +112,7 @@ class Scope:
             if parent is not None:
                 return None
             root = Unsampled()
-            root._trace_id = trace_id
+            root.trace_id, root.call = trace_id, None
             return root
         span: LightSpan = object.__new__(span_class)
         flags = SAMPLED if parent is None else TraceFlags(parent.trace_flags & SAMPLED)

@@ -64,6 +64,9 @@ class Sink:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closed = False
+        # Slots that spans may take; none once the sink is closed.
+        self.room = MAX_SLOTS
+        self.light = self._lights()
         self.outboxes = {
             signal: outbox
             for signal, outbox in (
@@ -75,19 +78,35 @@ class Sink:
         }
 
     # ------------------------------------------------------------------------------------- in the caller
-    def span(self, span: LightSpan | ReadableSpan) -> None:
-        """Take an ended, sampled span."""
-        queue = self._spans
-        held = len(queue)
-        if held >= MAX_SLOTS or self._closed:
-            self._refuse("spans:queue_full" if not self._closed else "spans:shutdown")
+    def _lights(self) -> Callable[[LightSpan], None]:
+        """Make `light`, which takes an ended, sampled light span: two comparisons and an append."""
+        queue, refuse, wake = self._spans, self._refuse, self._wake.put
+        held_now, append, extend = queue.__len__, queue.append, queue.extend
+
+        def light(span: LightSpan) -> None:
+            held = held_now()
+            if held >= self.room:
+                refuse("spans:queue_full" if self.room else "spans:shutdown")
+                return
+            weight = span.weight
+            if weight == 1:
+                append(span)
+            else:
+                extend((span, *(None,) * (min(weight, MAX_SLOTS) - 1)))
+            if held == WAKE_AT:
+                wake(None)
+
+        return light
+
+    def span(self, span: ReadableSpan) -> None:
+        """Take an ended, sampled span that the SDK made."""
+        self.start()
+        held = len(self._spans)
+        if held >= self.room:
+            self._refuse("spans:queue_full" if self.room else "spans:shutdown")
             return
-        weight = span.weight if isinstance(span, LightSpan) else SDK_SPAN_SLOTS
-        if weight == 1:
-            queue.append(span)
-        else:
-            queue.extend((span, *(None,) * (min(weight, MAX_SLOTS) - 1)))
-        if held == WAKE_AT:
+        self._spans.extend((span, *(None,) * (SDK_SPAN_SLOTS - 1)))
+        if held < WAKE_AT <= held + SDK_SPAN_SLOTS:
             self._wake.put(None)
 
     def event(self, event: Event | ReadWriteLogRecord) -> None:
@@ -162,7 +181,7 @@ class Sink:
 
     def close(self, deadline: float) -> _Request:
         """Ask the sender to send everything and end. Nothing is taken after this."""
-        self._closed = True
+        self._closed, self.room = True, 0
         request = _Request(deadline, last=True)
         if self._thread is None:
             request.answer(self._finish() if self.held() == 0 else False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otel_ml._current import CURRENT
 from otel_ml._shield import failed
@@ -22,12 +22,36 @@ Part = str | Callable[..., object]
 _MAX_IDLE = 100_000
 
 
+class Follows(Protocol):
+    """A site of either kind, `predict` or `train`."""
+
+    def follow(self) -> object: ...
+
+
+class Idle:
+    """The path of a site while nothing is configured: `idle` calls pass before it looks around again."""
+
+    __slots__ = ("_site", "idle", "state")
+
+    def __init__(self, site: Follows | None, idle: int, state: object = None) -> None:
+        self._site, self.idle, self.state = site, idle, state
+
+    def open(self, args: object, kwargs: object) -> None:
+        """Look around; what is found holds from the next call on."""
+        if self._site is not None:
+            self._site.follow()
+
+
+# A state that no state is: a site that has not looked yet looks at its first call.
+UNSEEN = Idle(None, 0, object())
+
+
 class Site:
     """The options of one `predict`, and a cache of what they come to under the state that is current."""
 
     __slots__ = (
-        "at", "call", "id", "idle", "labels", "model", "operation", "output", "path", "positions", "remembers", "skip",
-        "spans", "version", "_looked", "_span",
+        "_calls", "_looked", "at", "call", "id", "labels", "model", "operation", "output", "path", "positions", "remembers",
+        "skip", "spans", "version",
     )  # fmt: skip
 
     def __init__(
@@ -49,35 +73,25 @@ class Site:
         self.call, self.id, self.output, self.at, self.skip = call, id, output, at, skip
         self.positions = positions or {}
         self.remembers = id is not None or output is not None or at is not None
-        self.path: Path | None = None
-        self.idle = 0
-        self._looked, self._span = 0.0, 1
+        self.path: Path | Idle = UNSEEN
+        self._looked, self._calls = 0.0, 1
 
-    def follow(self, state: State | None) -> Path | None:
-        """Return the path under `state`; without one, look for a host's providers at most about once a second."""
+    def follow(self) -> Path | Idle:
+        """Return the path under the current state; without one, join a host's providers if there are any."""
         try:
-            if state is None:
-                state = self._look()
-                if state is None:
-                    return None
-            self.path = state.successor().path(self)
+            state = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
+            self.path = self._rest() if state is None else state.successor().path(self)
         except Exception:
             failed("follow the current state")
-            return None
+            self.path = self._rest()
         return self.path
 
-    def _look(self) -> State | None:
+    def _rest(self) -> Idle:
+        """Look for a host again in about a second: counted in calls, since a clock costs more than an idle call."""
         now = monotonic()
-        passed = now - self._looked
-        if passed >= 1.0:
-            self._looked = now
-            found = CURRENT.find_host()
-            if found is not None:
-                return found
-        # A clock costs more than a whole unobserved call: count as many calls as are made in a second instead.
-        self._span = max(1, min(_MAX_IDLE, int(self._span / max(passed, 1e-5)) if passed < 1.0 else self._span // 2))
-        self.idle = self._span - 1
-        return None
+        passed, self._looked = now - self._looked, now
+        self._calls = max(1, min(_MAX_IDLE, int(self._calls / max(passed, 1e-6))))
+        return Idle(self, self._calls)
 
     def note(self, path: Path, frame: Frame, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Have the call remembered under the id, and at the time, that the arguments hold."""

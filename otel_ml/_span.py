@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from otel_ml._clock import CLOCK
 from otel_ml._otel_private import NO_STATE, make_context, random_bit
 from otel_ml._shield import failed
-from otel_ml._values import PLAIN, clean
+from otel_ml._values import clean
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes, AttributeValue
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Bytes that one slot of a queue stands for; a span with attributes of its own takes several.
 SLOT = 512
+# Strings up to this length are not weighed.
+_SHORT = 128
 
 SAMPLED = TraceFlags(1 | random_bit())
 UNSAMPLED = TraceFlags(random_bit())
@@ -71,6 +73,9 @@ class LightSpan(ReadableSpan, Span):
     _end_time: int | None = None
     _instrumentation_info = None
     _limits: SpanLimits
+    # Two of the limits, where they are read at every attribute.
+    _length: int | None = None
+    _most: float = 128
     _own = False
     _lost = 0
     # Ours: the path that opened it, the Call made for it if somebody asked, and slots of a queue it takes.
@@ -98,29 +103,30 @@ class LightSpan(ReadableSpan, Span):
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         if self._end_time is not None:
             return
-        limits = self._limits
-        length = limits.max_span_attribute_length
         attributes = self._attributes
         if not self._own:
-            attributes = self._attributes = dict(attributes)
+            attributes = self._attributes = attributes.copy()
             self._own = True
             self.weight += 1
-        if type(key) is not str or not key:
-            self._lost += 1
-            return
         kind = type(value)
-        if kind is str or kind not in PLAIN:
-            if kind is not str or length is not None or not value.isascii():  # type: ignore[union-attr]  # kind is str
+        if kind is not int and kind is not float and kind is not bool:
+            length = self._length
+            if kind is not str or len(value) > _SHORT or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
                 value = clean(value, length)  # type: ignore[assignment]  # clean returns what OpenTelemetry allows
-            self.weight += _slots(value)
-        if key in attributes:
-            del attributes[key]
-        elif limits.max_span_attributes is not None and len(attributes) >= limits.max_span_attributes:
+                self.weight += _slots(value)
+            elif length is not None and len(value) > length:  # type: ignore[arg-type]  # a str
+                value = value[:length]  # type: ignore[index]  # a str
+        if type(key) is str and key:
+            if key in attributes:
+                del attributes[key]
+            elif len(attributes) >= self._most:
+                self._lost += 1
+                if not attributes:
+                    return
+                del attributes[next(iter(attributes))]
+            attributes[key] = value
+        else:
             self._lost += 1
-            if not attributes:
-                return
-            del attributes[next(iter(attributes))]
-        attributes[key] = value
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         for key, value in attributes.items():
@@ -203,20 +209,23 @@ class LightSpan(ReadableSpan, Span):
 class Unsampled(Span):
     """Says to children that this trace is not recorded; its ids are drawn when somebody asks for them."""
 
-    __slots__ = ("_context", "_trace_id", "began", "call", "outer", "path", "rows")
+    __slots__ = ("_context", "began", "call", "outer", "path", "rows", "trace_id")
 
     path: Path
-
-    def __init__(self) -> None:
-        self._context: SpanContext | None = None
-        self._trace_id = 0
-        self.call: Call | None = None
+    call: Call | None
+    rows: int
+    began: int
+    outer: object
+    trace_id: int
+    _context: SpanContext | None
 
     def get_span_context(self) -> SpanContext:
-        context = self._context
+        try:
+            context = self._context
+        except AttributeError:
+            context = None
         if context is None:
-            trace_id = self._trace_id or draw(128) or 1
-            context = self._context = make_context(trace_id, draw(64) or 1, UNSAMPLED, NO_STATE)
+            context = self._context = make_context(self.trace_id or draw(128) or 1, draw(64) or 1, UNSAMPLED, NO_STATE)
         return context
 
     def is_recording(self) -> bool:
@@ -239,14 +248,16 @@ class Unsampled(Span):
 
 
 class Counted:
-    """A call that is measured but has no span: `spans=False`, or a parent that is not sampled."""
+    """A call that is measured but has no span: `spans=False`, or a parent that is not sampled.
 
-    __slots__ = ("began", "call", "outer", "path", "rows", "span")
+    Each path has a subclass that holds it, so that a call stores two fields.
+    """
 
     path: Path
-
-    def __init__(self) -> None:
-        self.call: Call | None = None
+    call: Call | None = None
+    rows: int = 1
+    began: int
+    outer: object
 
 
 Frame = LightSpan | Unsampled | Counted

@@ -151,6 +151,8 @@ class State:
             "_resource": self.resource,
             "_instrumentation_scope": self.instrumentation_scope,
             "_limits": limits,
+            "_length": limits.max_span_attribute_length,
+            "_most": float("inf") if most is None else most,
             "_attributes": kept,
             "_lost": lost,
             "path": self.tracing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from time import monotonic
 
 # Rows deleted in one transaction: about 10 ms, the longest that another process waits.
@@ -22,24 +23,36 @@ _SIZES = {
 }
 
 
-def make_room(connection: sqlite3.Connection, limit: int, incoming: int) -> None:
-    """Delete old rows until `incoming` more pages fit into `limit` pages. Call it outside of a transaction."""
-    if used_pages(connection) + incoming <= limit:
-        return
-    # A little more than is needed, or the next batch would have to make room again.
-    target = max(0, limit - incoming - limit // 32)
-    while (over := used_pages(connection) - target) > 0:
-        table = _largest(connection)
-        if table is None:
-            _forget_all(connection)
-            break
-        _delete_oldest(connection, table, over)
-    while (surplus := _pragma(connection, "page_count") - limit) > 0:
-        before = _pragma(connection, "page_count")
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Pages in use before old rows are deleted, and pages the file may have."""
+
+    used: int
+    file: int
+
+
+def make_room(connection: sqlite3.Connection, limits: Limits) -> bool:
+    """Delete old rows until few enough pages are in use. Call it outside of a transaction.
+
+    True if even the origins and series had to go, so that nobody may go on using their ids.
+    """
+    forgot = False
+    if used_pages(connection) > limits.used:
+        # A little more than is needed, or the next batch would have to make room again.
+        target = limits.used - limits.used // 32
+        while (over := used_pages(connection) - target) > 0 and not forgot:
+            table = _largest(connection)
+            if table is None:
+                _forget_all(connection)
+                forgot = True
+            else:
+                _delete_oldest(connection, table, over)
+    while (surplus := _pragma(connection, "page_count") - limits.file) > 0:
         # A statement that returns rows works only as long as they are fetched.
         connection.execute(f"PRAGMA incremental_vacuum({min(surplus, CHUNK)})").fetchall()
-        if _pragma(connection, "page_count") == before:
+        if _pragma(connection, "page_count") - limits.file == surplus:
             break
+    return forgot
 
 
 def expire(connection: sqlite3.Connection, before: int, until: float) -> bool:

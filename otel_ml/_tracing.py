@@ -28,6 +28,7 @@ MAX_ATTRIBUTES = 64
 MAX_LENGTH = 1_024
 
 Take = Callable[[ReadableSpan], None]
+TakeLight = Callable[[LightSpan], None]
 
 
 class Tracing:
@@ -37,12 +38,12 @@ class Tracing:
     where a custom sampler or id generator has to be asked.
     """
 
-    __slots__ = ("_generator", "_sampler", "_takes", "bound", "foreign", "limits")
+    __slots__ = ("_generator", "_sampler", "bound", "foreign", "limits", "takes")
 
     def __init__(
-        self, sampler: Sampler, generator: IdGenerator, limits: SpanLimits, takes: tuple[Take, ...]
+        self, sampler: Sampler, generator: IdGenerator, limits: SpanLimits, takes: tuple[TakeLight, ...]
     ) -> None:
-        self._sampler, self._generator, self.limits, self._takes = sampler, generator, limits, takes
+        self._sampler, self._generator, self.limits, self.takes = sampler, generator, limits, takes
         known = type(generator) is RandomIdGenerator or type(generator) is Ids
         self.bound = known_bound(sampler) if known else None
         self.foreign: tuple[SpanProcessor, ...] = ()
@@ -58,7 +59,7 @@ class Tracing:
     def on_end(self, span: LightSpan) -> None:
         """Hand an ended span to our sinks and to the processors that are not ours."""
         if span._context.trace_flags & 1:  # type: ignore[union-attr]  # a LightSpan always has a context
-            for take in self._takes:
+            for take in self.takes:
                 take(span)
         for processor in self.foreign:
             try:
@@ -75,18 +76,21 @@ class Tracing:
 
     def ask(self, path: Path, context: Context, parent: SpanContext | None, count: int) -> Frame:
         """Open a frame as a custom sampler or id generator decides, the way the SDK's tracer does."""
-        from otel_ml._observe import CALL_KEY
+        from otel_ml._observe import CALL_KEY, FRAME
 
         span_class = path.span_class
         assert span_class is not None  # noqa: S101  # asked only for sites that have spans
         decided = self.decide(span_class, parent, path.sized(count) if count != 1 else path.attributes)
-        frame: Frame = Counted() if decided is None else decided
-        frame.path, frame.rows, frame.outer, frame.began = path, count, context, perf_counter_ns()
+        frame: Frame = path.counted_class() if decided is None else decided
+        frame.rows, frame.outer, frame.began = count, context, perf_counter_ns()
+        if isinstance(frame, Counted):
+            frame.outer = FRAME.set(frame)
+            return frame
+        frame.path = path
         if isinstance(frame, LightSpan):
             frame._start_time = frame.began + CLOCK.anchor
             self.on_start(frame, context)
-        keys: dict[str, object] = {CALL_KEY: frame} if decided is None else {CALL_KEY: frame, SPAN_KEY: frame}
-        set_context(Context({**context, **keys}))
+        set_context(Context({**context, SPAN_KEY: frame, CALL_KEY: frame}))
         return frame
 
     def decide(
@@ -104,8 +108,10 @@ class Tracing:
         flags = TraceFlags(int(result.decision.is_sampled()) | (random_bit() if random else 0))
         made = SpanContext(trace_id, generator.generate_span_id(), False, flags, result.trace_state or NO_STATE)
         if not result.decision.is_recording():
+            if parent is not None and not flags & 1 and not parent.trace_flags & 1:
+                return None
             root = Unsampled()
-            root._context = made
+            root._context, root.call = made, None
             return root
         span: LightSpan = object.__new__(span_class)
         span._context, span._parent, span._attributes = made, parent, offered

@@ -12,6 +12,7 @@ from otel_ml._current import CURRENT
 from otel_ml._runs import Run
 from otel_ml._settings import disabled
 from otel_ml._shield import failed
+from otel_ml._site import UNSEEN, Idle
 from otel_ml._wrap import wrap
 from otel_ml.errors import ConfigurationError
 
@@ -138,29 +139,30 @@ def outcome(error: BaseException | None) -> str:
 class _Site:
     """The options of a decorated function, and a cache of what they come to under the current state."""
 
-    __slots__ = ("_options", "idle", "path")
+    __slots__ = ("_options", "path")
 
     def __init__(
         self, model: str, version: str | None, params: Mapping[str, object], labels: Mapping[str, Label]
     ) -> None:
         self._options = (model, version, params, labels)
-        self.path: _Path | None = None
-        self.idle = 0
+        self.path: _Path | Idle = UNSEEN
 
-    def follow(self, state: State | None) -> _Path | None:
-        """Return how runs are observed under `state`."""
-        state = state if state is not None else CURRENT.find_host()
+    def follow(self) -> _Path | Idle:
+        """Return how runs are observed under the current state. A run is rare: it looks around each time."""
+        state = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
         if state is None:
-            return None
-        state = state.successor()
-        state.start()
-        self.path = _Path(state, self._options)
+            self.path = Idle(self, 0)
+        else:
+            state = state.successor()
+            state.start()
+            self.path = _Path(state, self._options)
         return self.path
 
 
 class _Path:
     """Opens and closes runs where `predict` opens and closes frames."""
 
+    idle = 0
     __slots__ = ("_options", "state")
 
     def __init__(

@@ -5,19 +5,44 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TYPE_CHECKING, cast
+from typing import Any, Protocol, cast
 
 from otel_ml import _catalog as names
 from otel_ml._current import CURRENT
 
-if TYPE_CHECKING:
-    from otel_ml._observe import Path
-    from otel_ml._site import Site
-
 Function = Callable[..., object]
 
 
-def wrap(function: Function, site: Site) -> Function:
+class Watched(Protocol):
+    """How a site is observed under one state: a frame is opened, then closed, failed or settled. Nothing raises."""
+
+    @property
+    def state(self) -> object: ...
+    @property
+    def idle(self) -> int: ...
+    @idle.setter
+    def idle(self, calls: int) -> None: ...
+
+    @property
+    def open(self) -> Callable[[tuple[object, ...], dict[str, object]], Any]: ...
+    @property
+    def close(self) -> Callable[[Any, object], None]: ...
+    def finish(self, frame: Any, result: object) -> None: ...
+    def fail(self, frame: Any, error: BaseException) -> None: ...
+    def enter(self, frame: Any) -> None: ...
+    def leave(self, frame: Any) -> None: ...
+    def settle(self, frame: Any, result: object, outcome: str = ...) -> None: ...
+
+
+class Watches(Protocol):
+    """A decorated function's options, of `predict` or of `train`."""
+
+    path: Any
+
+    def follow(self) -> Any: ...
+
+
+def wrap(function: Function, site: Watches) -> Function:
     """Return `function`, observed; of the same kind: plain, coroutine, generator or async generator."""
     target = function if inspect.isroutine(function) or isinstance(function, functools.partial) else type(function).__call__
     if inspect.isasyncgenfunction(target):
@@ -31,17 +56,14 @@ def wrap(function: Function, site: Site) -> Function:
     return functools.update_wrapper(wrapper, function)
 
 
-def _plain(function: Function, site: Site) -> Function:
+def _plain(function: Function, site: Watches) -> Function:
     def wrapper(*args: object, **kwargs: object) -> object:
-        state = CURRENT.state
-        if state is None and site.idle:
-            site.idle -= 1
-            return function(*args, **kwargs)
         path = site.path
-        if path is None or path.state is not state:
-            path = site.follow(state)
-            if path is None:
-                return function(*args, **kwargs)
+        if path.state is not CURRENT.state:
+            path = site.follow()
+        if path.idle:
+            path.idle -= 1
+            return function(*args, **kwargs)
         frame = path.open(args, kwargs)
         if frame is None:
             return function(*args, **kwargs)
@@ -56,11 +78,11 @@ def _plain(function: Function, site: Site) -> Function:
     return wrapper
 
 
-def _coroutine(function: Function, site: Site) -> Function:
+def _coroutine(function: Function, site: Watches) -> Function:
     async def wrapper(*args: object, **kwargs: object) -> object:
         path = _path(site)
-        frame = path.open(args, kwargs) if path is not None else None
-        if path is None or frame is None:
+        frame = path.open(args, kwargs)
+        if frame is None:
             return await function(*args, **kwargs)  # type: ignore[misc]  # a coroutine function
         try:
             result: object = await function(*args, **kwargs)  # type: ignore[misc]  # likewise
@@ -73,11 +95,11 @@ def _coroutine(function: Function, site: Site) -> Function:
     return wrapper
 
 
-def _generator(function: Callable[..., Generator[object, object, object]], site: Site) -> Function:
+def _generator(function: Callable[..., Generator[object, object, object]], site: Watches) -> Function:
     def wrapper(*args: object, **kwargs: object) -> Generator[object, object, object]:
         path = _path(site)
-        frame = path.open(args, kwargs) if path is not None else None
-        if path is None or frame is None:
+        frame = path.open(args, kwargs)
+        if frame is None:
             return (yield from function(*args, **kwargs))
         path.leave(frame)
         steps = function(*args, **kwargs)
@@ -113,28 +135,28 @@ def _generator(function: Callable[..., Generator[object, object, object]], site:
     return wrapper
 
 
-def _async_generator(function: Callable[..., AsyncGenerator[object, object]], site: Site) -> Function:
+def _async_generator(function: Callable[..., AsyncGenerator[object, object]], site: Watches) -> Function:
     async def wrapper(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
         path = _path(site)
-        frame = path.open(args, kwargs) if path is not None else None
+        frame = path.open(args, kwargs)
         steps = function(*args, **kwargs)
-        if path is not None and frame is not None:
+        if frame is not None:
             path.leave(frame)
         advance: Callable[[], object] = steps.__anext__
         while True:
-            if path is not None and frame is not None:
+            if frame is not None:
                 path.enter(frame)
             try:
                 item = await advance()  # type: ignore[misc]  # __anext__, asend and athrow give awaitables
             except StopAsyncIteration:
-                if path is not None and frame is not None:
+                if frame is not None:
                     path.finish(frame, None)
                 return
             except BaseException as error:
-                if path is not None and frame is not None:
+                if frame is not None:
                     path.fail(frame, error)
                 raise
-            if path is not None and frame is not None:
+            if frame is not None:
                 path.leave(frame)
             try:
                 sent = yield item
@@ -148,25 +170,21 @@ def _async_generator(function: Callable[..., AsyncGenerator[object, object]], si
     return wrapper
 
 
-async def _close(steps: AsyncGenerator[object, object], path: Path | None, frame: object) -> None:
-    if path is None or frame is None:
+async def _close(steps: AsyncGenerator[object, object], path: Watched, frame: object) -> None:
+    if frame is None:
         await steps.aclose()
         return
-    path.enter(frame)  # type: ignore[arg-type]  # what path.open gave
+    path.enter(frame)
     try:
         await steps.aclose()
     except BaseException as error:
-        path.fail(frame, error)  # type: ignore[arg-type]  # likewise
+        path.fail(frame, error)
         raise
-    path.leave(frame)  # type: ignore[arg-type]  # likewise
-    path.settle(frame, None, names.PARTIAL)  # type: ignore[arg-type]  # likewise
+    path.leave(frame)
+    path.settle(frame, None, names.PARTIAL)
 
 
-def _path(site: Site) -> Path | None:
-    """Return how the site is observed now, or None."""
-    state = CURRENT.state
-    if state is None and site.idle:
-        site.idle -= 1
-        return None
+def _path(site: Watches) -> Watched:
+    """Return how the site is observed now."""
     path = site.path
-    return path if path is not None and path.state is state else site.follow(state)
+    return path if path.state is CURRENT.state and not path.idle else site.follow()

@@ -87,7 +87,7 @@ class Line:
         if self._closed.is_set():
             return Delivery(encoded.count + encoded.rejected, "shutdown")
         self._leave_parent()
-        if monotonic() >= limit or not self._lock.acquire(timeout=max(0.0, limit - monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, limit - monotonic())):
             return Delivery(reason="timeout", retry_after=0.0)
         try:
             return self._settled(self._wire.send(encoded.body, limit), encoded)

@@ -6,6 +6,7 @@ import gzip
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable
 from itertools import chain, repeat
 from time import monotonic
@@ -148,11 +149,14 @@ class FaultCollector:
             # Bound but not listening: connections are refused, and nobody else gets the port.
             return
         server.listen(128)
-        server.settimeout(0.1)
         self._run(self._accept, server, self._closing)
 
     def _stop(self) -> None:
         self._closing.set()
+        if self._server is not None:
+            # A connection of our own ends the wait in `accept`, on every system.
+            with socket.socket() as wake:
+                wake.connect_ex(self._server.getsockname())
         for connection in list(self._open):
             _unblock(connection)
         for thread in list(self._threads):
@@ -170,11 +174,9 @@ class FaultCollector:
 
     def _accept(self, server: socket.socket, closing: threading.Event) -> None:
         while not closing.is_set():
-            try:
-                connection, _ = server.accept()
-            except TimeoutError:
-                continue
-            except OSError:
+            connection, _ = server.accept()
+            if closing.is_set():
+                connection.close()
                 return
             self.connections += 1
             self._open.add(connection)
@@ -189,7 +191,7 @@ class FaultCollector:
             with connection, connection.makefile("rb") as stream:
                 while not closing.is_set() and self._exchange(connection, stream, closing):
                     pass
-        except (OSError, ValueError):
+        except (OSError, ValueError, zlib.error):
             return  # the other side left, or sent what is no request, or we are closing
         finally:
             raw.close()
@@ -202,7 +204,11 @@ class FaultCollector:
         if self._mode == "reset" and stream.read(1):
             self._misbehaved()
             return _reset(connection)
-        request = read_request(stream)
+        try:
+            request = read_request(stream)
+        except ValueError:
+            # Another protocol, gRPC's HTTP/2 say, meets the same silence.
+            return self._mode == "silent" and not closing.wait()
         if request is None:
             return False
         with self._changed:

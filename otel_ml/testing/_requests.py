@@ -79,16 +79,16 @@ class Request:
             return b""
         if self.path.endswith("/v1/traces"):
             traces.partial_success.rejected_spans = rejected
-            return traces.SerializeToString()
+            return bytes(traces.SerializeToString())
         if self.path.endswith("/v1/metrics"):
             metrics.partial_success.rejected_data_points = rejected
-            return metrics.SerializeToString()
+            return bytes(metrics.SerializeToString())
         logs.partial_success.rejected_log_records = rejected
-        return logs.SerializeToString()
+        return bytes(logs.SerializeToString())
 
 
 def read_request(stream: Stream) -> Request | None:
-    """Read one request; None if the other side closed the connection before it was whole."""
+    """Read one request; None if the other side closes the connection before it is whole, ValueError if it is none."""
     first = stream.readline(MAX_LINE)
     lines = [first]
     while lines[-1] not in (b"\r\n", b"\n", b""):
@@ -99,12 +99,14 @@ def read_request(stream: Stream) -> Request | None:
         name.strip().lower(): value.strip()
         for name, _, value in (line.decode("latin-1").partition(":") for line in lines[1:-1])
     }
+    path = first.decode("latin-1").partition(" ")[2].partition(" ")[0].partition("?")[0]
+    if not path.startswith("/"):
+        raise ValueError("not a request of HTTP/1.1")
     body = _read_body(stream, headers)
     if body is None:
         return None
     if headers.get("content-encoding") == "gzip":
         body = zlib.decompress(body, wbits=31)
-    path = first.decode("latin-1").split(" ")[1].partition("?")[0]
     return Request(path, headers, b"".join(lines), body)
 
 
