@@ -21,9 +21,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otel_ml import _catalog as names
 from otel_ml._delivery import Parts
 from otel_ml._events import Event, emit, readable, writable
+from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
 from otel_ml._metrics import Collected, Replay, merged, view_of
 from otel_ml._otel_private import enabled, limits_of
+from otel_ml._providers import Closes
 from otel_ml._shield import failed
 from otel_ml._sink import Sink
 from otel_ml._span import Ids
@@ -114,7 +116,7 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         tracer_provider, resource, spans = host, host.resource, enabled(tracer)  # type: ignore[arg-type]  # an SDK tracer
     logger_provider, event_outs = _events(recipe, given, resource, sinks, own)
     keep = recipe.keep_slower_than
-    foreign = (*given.span_processors, *given.record_processors, *given.readers)
+    foreign: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
     return State(
         resource=resource,
         instrumentation_scope=SCOPE,
@@ -128,6 +130,7 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         slow_ns=float("inf") if keep is None or (recipe.joined and not own) else keep * 1e9,
         keeps=keep is not None and own,
         replay=replay,
+        folder=Folder(ledger) if replay is not None else None,
         spans=spans,
         foreign=foreign,
         close_foreign=tuple(one for one in foreign if not any(one is other for other in shared)),
@@ -148,7 +151,7 @@ def make_resource(given: Mapping[str, str | bool | int | float] | None) -> Resou
     known: dict[str, str] = {names.DISTRO_NAME: "otel-ml", names.DISTRO_VERSION: VERSION}
     if names.SERVICE_INSTANCE not in resource.attributes or names.SERVICE_INSTANCE not in (given or {}):
         known[names.SERVICE_INSTANCE] = _instance(resource)
-    return resource.merge(Resource(known))  # type: ignore[arg-type]  # a dict of strings is Attributes
+    return resource.merge(Resource(known))
 
 
 def _instance(resource: Resource) -> str:

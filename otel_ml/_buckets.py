@@ -37,6 +37,13 @@ class Explicit:
 
     __slots__ = ("bounds", "count", "counts", "edges", "high", "low", "scale", "start", "total")
 
+    count: int
+    counts: list[int]
+    total: int | float
+    low: int | float
+    high: int | float
+    start: int
+
     def __init__(self, bounds: tuple[float, ...], scale: float, start: int) -> None:
         self.bounds, self.scale = bounds, scale
         self.edges = [bound * scale for bound in bounds]
@@ -83,6 +90,15 @@ class Exponential:
     __slots__ = (
         "count", "counts", "exponent", "high", "low", "max_scale", "max_size", "scale", "start", "total", "zeros",
     )  # fmt: skip
+
+    count: int
+    zeros: int
+    counts: dict[int, int]
+    exponent: int
+    total: int | float
+    low: int | float
+    high: int | float
+    start: int
 
     def __init__(self, max_size: int, max_scale: int, scale: float, start: int) -> None:
         self.max_size, self.max_scale, self.scale = max_size, max_scale, scale
@@ -139,7 +155,7 @@ class Exponential:
         )
 
     def reset(self, now: int) -> None:
-        self.counts: dict[int, int] = {}
+        self.counts = {}
         self.exponent = self.max_scale
         self.count, self.zeros, self.total, self.start = 0, 0, 0, now
         self.low, self.high = math.inf, -math.inf

@@ -102,7 +102,7 @@ class Call:
         try:
             put = self._frame.set_attribute if self._recorded else self._on_span  # type: ignore[union-attr]  # a span
             for key, value in attributes.items():
-                put(key, value)  # type: ignore[arg-type]  # set_attribute cleans what it is given
+                put(key, value)
         except Exception:
             failed("set attributes")
 

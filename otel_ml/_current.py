@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_ml._state import State
+    from otel_ml._telemetry import Orphan
 
 
 class Current:
@@ -15,9 +16,9 @@ class Current:
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self.state: State | None = None
+        self.state: State | Orphan | None = None
 
-    def find_host(self) -> State | None:
+    def find_host(self) -> State | Orphan | None:
         """Join the OpenTelemetry SDK providers a host application has made global, if it has.
 
         Looks only at what is imported already: an application without the SDK pays for one dictionary lookup.

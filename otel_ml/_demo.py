@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from uuid import uuid4
 
 import otel_ml
 from otel_ml import _catalog as names
-from otel_ml._demo_progress import Progress
 from otel_ml._demo_report import fates, labelled, read, remark, table
 from otel_ml._doctor_versions import install
 from otel_ml._settings import disabled
 from otel_ml._store_schema import default_path, open_to_write
+from otel_ml._terminal import Progress
 from otel_ml.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def demo(store: str | None = None, exporters: Sequence[str] = ()) -> int:
     path = default_path() if store is None else Path(store)
     if disabled():
         raise ConfigurationError("OTEL_SDK_DISABLED switches telemetry off. Type: OTEL_SDK_DISABLED=false otel-ml demo")
-    # Better now than after the work.
-    open_to_write(path, 1.0).close()
+    _try_store(path)
     days = weather()
     places: list[Exporter] = [otel_ml.exporters.Local(path), *(_PLACES[one]() for one in dict.fromkeys(exporters))]
     # The console writes a line a call, which would tear a bar apart.
@@ -62,6 +62,8 @@ def demo(store: str | None = None, exporters: Sequence[str] = ()) -> int:
     health = telemetry.health()
     print(f"\nRead back from the local store, {path}:\n")
     print(table(quarters, sys.stdout), f"{remark(quarters)}\n{labelled(quarters)}", fates(health), sep="\n\n")
+    if not health.ok and "otlp" in exporters:
+        print("  To see why, type: OTEL_ML_EXPORTERS=otlp otel-ml doctor")
     return 0 if health.ok else 1
 
 
@@ -69,6 +71,16 @@ _PLACES: dict[str, Callable[[], Exporter]] = {
     "otlp": lambda: otel_ml.exporters.OTLP(),
     "console": lambda: otel_ml.exporters.Console(),
 }
+
+
+def _try_store(path: Path) -> None:
+    # Better known now than after the work.
+    try:
+        open_to_write(path, 1.0).close()
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            f"The local store {path} cannot be written ({error}). Give it another place: otel-ml demo --store other.db"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

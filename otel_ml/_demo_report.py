@@ -10,8 +10,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, TextIO
 
 from otel_ml import _catalog as names
-from otel_ml._demo_progress import encodable
 from otel_ml._store import Store
+from otel_ml._terminal import encodable
 
 if TYPE_CHECKING:
     from otel_ml._health import ExporterHealth, Health
@@ -157,7 +157,7 @@ def falls_in_summer(quarters: Sequence[Quarter]) -> bool:
 def labelled(quarters: Sequence[Quarter]) -> str:
     """Return how many predictions the ratios are made from."""
     total = quarters[-1]
-    return f"{total.labels:,} of {len(total.seconds):,} predictions have a label; the day after the last is not in the data."
+    return f"{total.labels:,} of {len(total.seconds):,} predictions have a label: the last day's tomorrow is not in the data."
 
 
 def fates(health: Health) -> str:

@@ -12,6 +12,7 @@ from otel_ml._rows import rows
 from otel_ml._shield import shielded
 
 if TYPE_CHECKING:
+    from otel_ml._buckets import Attributes
     from otel_ml._journal import Logged
     from otel_ml._runs import Run
     from otel_ml._scope import Scope
@@ -57,7 +58,7 @@ class Epoch:
         run = self._run
         if run.state is None:
             return
-        facts = {names.OPERATION: names.EPOCH_SPAN, names.MODEL: run.model}
+        facts: Attributes = {names.OPERATION: names.EPOCH_SPAN, names.MODEL: run.model}
         if run.version is not None:
             facts[names.VERSION] = run.version
         self._scope = run.state.scope(f"{names.EPOCH_SPAN} {run.model}", facts)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 
-BYTES_AN_ATTRIBUTE = 64
 
 
 class Deferred:
@@ -40,25 +39,21 @@ class Deferred:
 
 
 class Event:
-    """What happened, when, and in which trace. `attributes` belong to the event once it is made."""
+    """What happened, when, and in which trace. `attributes` belong to the event; `text` is the length of their strings."""
 
-    __slots__ = ("attributes", "context", "name", "severity", "time")
+    __slots__ = ("attributes", "context", "name", "time", "weight")
 
     def __init__(
         self,
         name: str,
         time: int,
         attributes: dict[str, object],
-        context: SpanContext | None = None,
-        severity: SeverityNumber = SeverityNumber.INFO,
+        context: SpanContext | None,
+        text: int,
     ) -> None:
-        self.name, self.time, self.attributes, self.context, self.severity = name, time, attributes, context, severity
-
-    @property
-    def weight(self) -> int:
-        """How many 512-byte slots of a queue this event takes."""
-        text = sum(len(v) for v in self.attributes.values() if type(v) is str)
-        return 1 + (len(self.attributes) * BYTES_AN_ATTRIBUTE + text) // 1024
+        self.name, self.time, self.attributes, self.context = name, time, attributes, context
+        # Slots of 512 bytes in a queue: the event itself, then its attributes (60 bytes each) and their texts.
+        self.weight = 1 + (len(attributes) + text // 64) // 8
 
 
 def record(event: Event) -> LogRecord:
@@ -69,8 +64,8 @@ def record(event: Event) -> LogRecord:
     made = LogRecord(
         timestamp=event.time,
         observed_timestamp=event.time,
-        severity_number=event.severity,
-        severity_text=event.severity.name,
+        severity_number=SeverityNumber.INFO,
+        severity_text="INFO",
         attributes=event.attributes,  # type: ignore[arg-type]  # cleaned where they were put in
         event_name=event.name,
     )

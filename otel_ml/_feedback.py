@@ -12,6 +12,7 @@ from otel_ml._current import CURRENT
 from otel_ml._shield import failed, tell
 
 if TYPE_CHECKING:
+    from otel_ml._buckets import Attributes
     from otel_ml._state import State
 
     Labelled = str | bool | int | float | Iterable[str | bool | int | float]
@@ -66,7 +67,7 @@ def feedback(
 
 
 def _column(values: object, count: int) -> list[object]:
-    listed = items(values) if values is not None else [None] * count
+    listed: list[object] = items(values) if values is not None else [None] * count
     if len(listed) != count:
         tell("feedback:length", f"feedback got {count} ids but {len(listed)} values. Give one value for each id.")
         listed = (listed + [None] * count)[:count]
@@ -107,7 +108,7 @@ def _label(
     else:
         facts |= {names.CLASS_ACTUAL: named(truth), names.CLASS_PREDICTED: named(guess)}
         if result == names.MATCHED and truth is not None and guess is not None:
-            classes = {
+            classes: Attributes = {
                 names.CLASS_ACTUAL: state.bounded_class(name, named(truth)),
                 names.CLASS_PREDICTED: state.bounded_class(name, named(guess)),
             }

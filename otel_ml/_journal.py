@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
+    from otel_ml._buckets import Attributes
     from otel_ml._catalog import Instrument
     from otel_ml._state import State
 
@@ -71,11 +72,11 @@ class Journal:
         attributes[names.STEP] = number_
         if epoch is not None:
             attributes[names.EPOCH] = epoch
-        self._put(values, attributes)
+        text = self._put(values, attributes)
         self._steps.append(1)
         if took:
             self._step_duration.append(took)
-        self._emit(names.STEP_COMPLETED, perf_counter_ns() + CLOCK.anchor, attributes, self.context)
+        self._emit(names.STEP_COMPLETED, perf_counter_ns() + CLOCK.anchor, attributes, self.context, text)
 
     def epoch(self, index: int, seconds: float, steps: int, values: Mapping[str, Logged], outcome: str) -> None:
         """Emit the event of one epoch."""
@@ -130,8 +131,8 @@ class Journal:
         identity = {k: str(v) for k, v in self._base.items() if k != names.RUN_ID}
         self._state.ledger.series(names.TRAINING_DURATION, {**identity, **kind}).append(int(seconds * 1e9))
 
-    def _put(self, values: Mapping[str, Logged], attributes: dict[str, object]) -> None:
-        keys = self._keys
+    def _put(self, values: Mapping[str, Logged], attributes: dict[str, object]) -> int:
+        keys, text = self._keys, 0
         for key, value in values.items():
             name = keys.get(key)
             if name is None:
@@ -145,8 +146,11 @@ class Journal:
             else:
                 found = number(value)
                 attributes[name] = clean(value, 1024) if found is None else found
-                if found is not None:
+                if found is None:
+                    text += 1_024
+                else:
                     self._note(key, found)
+        return text
 
     def _note(self, key: str, value: float) -> None:
         if not -_INFINITY < value < _INFINITY:
@@ -178,7 +182,7 @@ class Journal:
         instrument = GAUGES.get(key[len(prefix) :])
         made = None
         if instrument is not None:
-            split = {names.SPLIT: SPLITS[prefix]} if names.SPLIT in instrument.attributes else {}
+            split: Attributes = {names.SPLIT: SPLITS[prefix]} if names.SPLIT in instrument.attributes else {}
             made = self._state.gauge_setter(instrument, self._model, self._version, split)
         if len(self._setters) < 1_000:
             self._setters[key] = made

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import time_ns
+from typing import Protocol
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -25,10 +26,21 @@ from otel_ml._clock import CLOCK
 # As many attribute sets an instrument may have before the rest share one: OpenTelemetry's default.
 MAX_SERIES = 2_000
 FOLD_AT = 2_048
+MAX_BACKLOG = 100_000
 NANOSECONDS = 1e9
 
 Key = tuple[tuple[str, str | bool | int | float], ...]
-Replay = Callable[[Instrument, Attributes, "list[int | float]"], None]
+
+
+class Replay(Protocol):
+    """Records values again through a host's instruments."""
+
+    def __call__(self, instrument: Instrument, attributes: Attributes, values: list[int | float], /) -> None: ...
+
+    def behind(self, lost: int, /) -> None:
+        """Count values that came faster than they could be replayed."""
+        ...
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class Ledger:
     def __init__(self, views: tuple[View, ...], replay: Replay | None = None) -> None:
         self.lock = threading.Lock()
         self.replay = replay
+        # Wakes the worker that folds where callers must not.
+        self.hurry: Callable[[], None] = _nobody
         self._views = views
         self._families: dict[str, dict[Key, Series]] = {}
         self._bases: dict[tuple[int, int], int | float] = {}
@@ -116,7 +130,10 @@ class Ledger:
 
     def fold_soon(self, fold: Callable[[], None]) -> None:
         """Run one fold now if nobody else is folding; otherwise leave it to them. Never waits."""
-        if self.replay is not None or not self.lock.acquire(blocking=False):
+        if self.replay is not None:
+            self.hurry()
+            return
+        if not self.lock.acquire(blocking=False):
             return
         try:
             fold()
@@ -174,7 +191,8 @@ class Ledger:
             kind = ExponentialHistogram if view.exponential is not None else Histogram
             data = kind(points, temporality)  # type: ignore[arg-type]  # all points of one view are of its kind
         else:
-            numbers = [p for one in series if (p := self._number_point(one, reader, delta, since, now)) is not None]
+            every = (self._number_point(one, reader, delta, since, now) for one in series)
+            numbers = [point for point in every if point is not None]
             if not numbers:
                 return None
             data = Gauge(numbers) if instrument.kind == "gauge" else Sum(numbers, temporality, instrument.kind == "counter")
@@ -198,12 +216,19 @@ class Ledger:
         return NumberDataPoint(series.attributes, start, now, value / NANOSECONDS if seconds else value)
 
 
+def _nobody() -> None:
+    """Where callers fold themselves, there is no worker to wake."""
+
+
 def fold(series: Series, replay: Replay | None, n: int | None = None) -> None:
     """Fold one series' appended values (or the first `n`) into its aggregations. The ledger's lock must be held."""
     values = series.take(n)
     if not values:
         return
     if replay is not None:
+        # A host's instrument takes 5 us a value: what comes faster than that must not pile up.
+        replay.behind(max(0, len(values) - MAX_BACKLOG))
+        del values[: max(0, len(values) - MAX_BACKLOG)]
         replay(series.instrument, series.attributes, values)
     if series.instrument.kind == "gauge":
         return

@@ -118,6 +118,16 @@ class Replay:
             for value in allowed:
                 record(value / scale if scale != 1 else value, attributes)
 
+    def behind(self, lost: int) -> None:
+        """Count values that came faster than they could be replayed."""
+        if lost:
+            self.refused += lost
+            tell(
+                "refused:backlog",
+                f"Calls are made faster than the host's OpenTelemetry SDK records them ({self.refused} values dropped). "
+                "Pass exporters=[...] to otel_ml.configure(), which folds values instead.",
+            )
+
     def at_collection(self, ledger: Ledger) -> None:
         """Have a host's collection fold first: its callbacks run before its synchronous instruments are read."""
 

@@ -52,7 +52,7 @@ class Path:
         self.state, self.site, self.models, self.span_class = state, site, models, span_class
         self.labels: Labels = tuple(sorted(site.labels.items()))
         self.series = models.of(self.labels)
-        self.attributes: dict[str, AttributeValue] = span_class._attributes if span_class is not None else {}  # type: ignore[assignment]  # a LightSpan's are a dict
+        self.attributes: dict[str, AttributeValue] = span_class._attributes if span_class is not None else {}
         self.by_rows: dict[int, dict[str, AttributeValue]] = {}
         self.on_end = state.tracing.on_end
         self.counted_class: type[Counted] = type("Counted", (Counted,), {"path": self})
@@ -75,16 +75,20 @@ class Path:
         if isinstance(frame, Counted):
             if FRAME.get() is frame:
                 FRAME.set(_former(frame))
-        elif get_context().get(CALL_KEY) is frame:
+            return
+        context = get_context()
+        if context is frame.inner or context.get(CALL_KEY) is frame:
             set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
 
     def enter(self, frame: Frame) -> None:
         """Make the frame current, remembering what was."""
         if isinstance(frame, Counted):
             frame.outer = FRAME.set(frame)
-        else:
-            frame.outer = context = get_context()
-            set_context(Context({**context, SPAN_KEY: frame, CALL_KEY: frame}))
+            return
+        context = get_context()
+        if frame.inner is None or context is not frame.outer:
+            frame.outer, frame.inner = context, Context({**context, SPAN_KEY: frame, CALL_KEY: frame})
+        set_context(frame.inner)
 
     def settle(self, frame: Frame, result: object, outcome: str = names.SUCCESS, ended: int = 0) -> None:
         """Note what a frame that went well took, and hand its span on."""
@@ -163,8 +167,9 @@ class Path:
         if span.rows != 1:
             span._attributes = self.sized(span.rows)
         span.set_attribute(names.SAMPLING_REASON, reason)
-        for key, value in (frame.call.noted if frame.call is not None else {}).items():
-            span.set_attribute(key, value)
+        if frame.call is not None:
+            for key, value in frame.call.noted.items():
+                span.set_attribute(key, value)  # type: ignore[arg-type]  # set_attribute cleans what it is given
         if error is not None:
             self._mark(span, error, qualified(type(error)))
         self.state.tracing.on_start(span, None)
@@ -249,7 +254,8 @@ def _opens(path: Path) -> Open:
     opened, skip, tracing = path.models.opened, site.skip, state.tracing
     bound = tracing.bound
     always = bound == EVERY
-    new, now, clock, get, put, suppress, key = object.__new__, perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
+    now, clock, get, put, suppress, key = perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
+    new = cast("Callable[[type[LightSpan] | None], LightSpan]", object.__new__)  # None only where `counted` is used
     frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
     new_counted = path.counted_class
 
@@ -305,15 +311,16 @@ def _opens(path: Path) -> Open:
             if not always and trace_id & _LOW_BITS >= bound:
                 opened(None)
                 root = Unsampled()
-                root.path, root.call, root.rows, root.outer = path, None, size(args, kwargs), context
+                root.path, root.call, root.inner = path, None, None
+                root.rows, root.outer = size(args, kwargs), context
                 root.trace_id = trace_id
                 put(Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root}))
                 root.began = now()
                 return root
-            span: LightSpan = new(span_class)  # type: ignore[type-var]  # None only where `counted` is used
+            span = new(span_class)
             span._context = make_context(trace_id, draw(64) or 1, sampled_flags, NO_STATE)
         elif parent.trace_flags & 1:
-            span = new(span_class)  # type: ignore[type-var]  # likewise
+            span = new(span_class)
             flags = parent.trace_flags & sampled_flags
             span._context = make_context(
                 parent.trace_id, draw(64) or 1, sampled_flags if flags == sampled_flags else TraceFlags(flags), parent.trace_state

@@ -17,6 +17,7 @@ from otel_ml._shield import failed, shielded
 from otel_ml._values import clean
 
 if TYPE_CHECKING:
+    from otel_ml._buckets import Attributes
     from otel_ml._journal import Logged
     from otel_ml._scope import Scope
     from otel_ml._site import Label
@@ -108,20 +109,20 @@ class Run:
         with shielded("set attributes"):
             if self._scope is not None:
                 for key, value in attributes.items():
-                    self._scope.set(key, clean(value))  # type: ignore[arg-type]  # clean returns what OpenTelemetry allows
+                    self._scope.set(key, clean(value))
 
     # ------------------------------------------------------------------------------------------- begin and end
     def begin(self, state: State) -> None:
         """Open the run under a state. Called once, by `train`."""
         self._state = state
-        facts = {names.OPERATION: names.TRAIN, names.MODEL: self.model}
+        facts: Attributes = {names.OPERATION: names.TRAIN, names.MODEL: self.model}
         if self.version is not None:
             facts[names.VERSION] = self.version
         self._scope = scope = state.scope(f"{names.TRAIN} {self.model}", facts, self)
         scope.set(names.RUN_ID, self.id)
         params = {names.HYPERPARAMETER + key: clean(value, 1024) for key, value in self._params.items()}
         for key, value in {**params, **self._labels}.items():
-            scope.set(key, value)  # type: ignore[arg-type]  # clean returns what OpenTelemetry allows
+            scope.set(key, value)
         self._journal = Journal(state, self.model, self.version, self.id, scope.context)
         self._journal.event(names.TRAINING_STARTED, params)
 
@@ -208,11 +209,9 @@ class Run:
 
     def _follow(self) -> None:
         # A forked child, or a program configured anew in mid-run: later steps follow the state that is current.
-        state = CURRENT.state
-        if self._state is None or state is None:
+        if self._state is None or CURRENT.state is None:
             return
-        if state.forked:
-            state = state.successor()
+        state = CURRENT.state.successor()
         if self._journal is not None:
             self._journal = Journal(state, self.model, self.version, self.id, self._journal.context)
         self._state = state

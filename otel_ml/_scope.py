@@ -101,18 +101,18 @@ class Scope:
         if parent is not None and not parent.is_valid:
             parent = None
         bound = self._state.tracing.bound
+        if bound is None:
+            return self._state.tracing.decide(span_class, parent)
         trace_id = parent.trace_id if parent is not None else draw(128) or 1
         if parent is not None:
             sampled = bool(parent.trace_flags & 1)
-        elif bound is not None:
-            sampled = bound == EVERY or trace_id & _LOW_BITS < bound
         else:
-            return self._state.tracing.decide(span_class, parent)
+            sampled = bound == EVERY or trace_id & _LOW_BITS < bound
         if not sampled:
             if parent is not None:
                 return None
             root = Unsampled()
-            root.trace_id, root.call = trace_id, None
+            root.trace_id, root.call, root.inner = trace_id, None, None
             return root
         span: LightSpan = object.__new__(span_class)
         flags = SAMPLED if parent is None else TraceFlags(parent.trace_flags & SAMPLED)

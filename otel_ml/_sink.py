@@ -201,12 +201,12 @@ class Sink:
 
     def held(self, signal: str | None = None) -> int:
         """How many records are queued or waiting to be tried again."""
-        queued = {"spans": self._spans, "events": self._events}
-        total = 0
-        for one, outbox in self.outboxes.items():
-            if signal is None or one == signal:
-                total += outbox.held + sum(1 for held in list(queued.get(one, ())) if held is not None)
-        return total
+        spans = sum(one is not None for one in list(self._spans))
+        events = sum(one is not None for one in list(self._events))
+        queued = {"spans": spans, "events": events}
+        return sum(
+            outbox.held + queued.get(one, 0) for one, outbox in self.outboxes.items() if signal is None or one == signal
+        )
 
     def account(self) -> dict[str, tuple[int, int, dict[str, int]]]:
         """Return (delivered, queued, dropped by reason) for each signal."""

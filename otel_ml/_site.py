@@ -10,7 +10,7 @@ from otel_ml._current import CURRENT
 from otel_ml._shield import failed
 
 if TYPE_CHECKING:
-    from otel_ml._calls import Call
+    from otel_ml._call import Call
     from otel_ml._observe import Path
     from otel_ml._span import Frame
     from otel_ml._state import State

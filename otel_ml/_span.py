@@ -20,9 +20,10 @@ from otel_ml._shield import failed
 from otel_ml._values import clean
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.util.types import Attributes, AttributeValue
 
-    from otel_ml._calls import Call
+    from otel_ml._call import Call
     from otel_ml._observe import Path
 
 # Bytes that one slot of a queue stands for; a span with attributes of its own takes several.
@@ -84,7 +85,9 @@ class LightSpan(ReadableSpan, Span):
     weight = 1
     began = 0
     rows = 1
+    # The context before the call, and the one inside it where a generator goes in and out of it.
     outer: object = None
+    inner: Context | None = None
 
     @property
     def dropped_attributes(self) -> int:
@@ -112,7 +115,7 @@ class LightSpan(ReadableSpan, Span):
         if kind is not int and kind is not float and kind is not bool:
             length = self._length
             if kind is not str or len(value) > _SHORT or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
-                value = clean(value, length)  # type: ignore[assignment]  # clean returns what OpenTelemetry allows
+                value = clean(value, length)
                 self.weight += _slots(value)
             elif length is not None and len(value) > length:  # type: ignore[arg-type]  # a str
                 value = value[:length]  # type: ignore[index]  # a str
@@ -145,7 +148,7 @@ class LightSpan(ReadableSpan, Span):
         self.weight += 2 + sum(map(_slots, bounded.values()))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        if self._end_time is not None or not (context and (context.is_valid or attributes or context.trace_state)):
+        if self._end_time is not None or not (context.is_valid or attributes or context.trace_state):
             return
         limits = self._limits
         bounded = BoundedAttributes(
@@ -209,13 +212,14 @@ class LightSpan(ReadableSpan, Span):
 class Unsampled(Span):
     """Says to children that this trace is not recorded; its ids are drawn when somebody asks for them."""
 
-    __slots__ = ("_context", "began", "call", "outer", "path", "rows", "trace_id")
+    __slots__ = ("_context", "began", "call", "inner", "outer", "path", "rows", "trace_id")
 
     path: Path
     call: Call | None
     rows: int
     began: int
     outer: object
+    inner: Context | None
     trace_id: int
     _context: SpanContext | None
 
@@ -275,4 +279,4 @@ def _cleaned(attributes: Attributes) -> dict[str, AttributeValue] | None:
     # BoundedAttributes would call `str()` on what it does not know; ours never runs the user's code.
     if not attributes:
         return None
-    return {key: clean(value) for key, value in attributes.items()}  # type: ignore[misc]  # as OpenTelemetry allows
+    return {key: clean(value) for key, value in attributes.items()}

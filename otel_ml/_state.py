@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from otel_ml._buckets import Attributes
     from otel_ml._catalog import Instrument
+    from otel_ml._folder import Folder
     from otel_ml._metrics import Replay
     from otel_ml._site import Site
 
@@ -61,6 +62,7 @@ class State:
     slow_ns: float
     keeps: bool
     replay: Replay | None
+    folder: Folder | None
     spans: bool
     foreign: tuple[Closes, ...]
     close_foreign: tuple[Closes, ...]
@@ -88,6 +90,8 @@ class State:
         """Start the senders that are not running yet."""
         for sink in self.sinks:
             sink.start()
+        if self.folder is not None:
+            self.folder.start()
 
     def models(self, model: str, version: str | None, operation: str) -> ModelSeries:
         """Return the series of one model and version; after 2,000 of them the rest share one."""
@@ -167,9 +171,11 @@ class State:
         """Return `cancelled` or `error`."""
         return outcome_of(error)
 
-    def log(self, name: str, time: int, attributes: dict[str, object], context: SpanContext | None) -> None:
+    def log(
+        self, name: str, time: int, attributes: dict[str, object], context: SpanContext | None, text: int = 256
+    ) -> None:
         """Emit an event: hand it to every exporter, logger and processor that takes events."""
-        event = Event(name, time, attributes, context)
+        event = Event(name, time, attributes, context, text)
         for out in self.event_outs:
             out(event)
 
@@ -246,6 +252,8 @@ class State:
             if answer is None:
                 sink.abandon()
             done = answer is True and done
+        if self.folder is not None:
+            self.folder.stop()
         return close_all(self.close_foreign, deadline) and done
 
 

@@ -154,7 +154,7 @@ class Orphan:
 def live() -> State | None:
     """Return the current state; in a forked child, the child's own."""
     state = CURRENT.state
-    return state.successor() if state is not None and state.forked else state
+    return None if state is None else state.successor()
 
 
 def flush_in_child() -> None:
@@ -197,7 +197,7 @@ def _in_child() -> None:
         orphan = Orphan(state, handle)
         handle._state = orphan
         if CURRENT.state is state:
-            CURRENT.state = orphan  # type: ignore[assignment]  # has what a path needs; `live` resolves the rest
+            CURRENT.state = orphan
 
 
 atexit.register(_at_exit)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, SynchronousMultiSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from otel_ml._clock import CLOCK
@@ -105,19 +105,20 @@ class Tracing:
         offered = span_class._attributes if attributes is None else attributes
         result = self._sampler.should_sample(None, trace_id, span_class._name, SpanKind.INTERNAL, offered, ())
         random = id_is_random(generator) if parent is None else bool(parent.trace_flags & 2)
-        flags = TraceFlags(int(result.decision.is_sampled()) | (random_bit() if random else 0))
-        made = SpanContext(trace_id, generator.generate_span_id(), False, flags, result.trace_state or NO_STATE)
-        if not result.decision.is_recording():
+        flags = TraceFlags(int(result.decision is Decision.RECORD_AND_SAMPLE) | (random_bit() if random else 0))
+        made = SpanContext(trace_id, generator.generate_span_id(), False, flags, result.trace_state if result.trace_state is not None else NO_STATE)
+        if result.decision is Decision.DROP:
             if parent is not None and not flags & 1 and not parent.trace_flags & 1:
                 return None
             root = Unsampled()
-            root._context, root.call = made, None
+            root._context, root.call, root.inner = made, None, None
             return root
         span: LightSpan = object.__new__(span_class)
         span._context, span._parent, span._attributes = made, parent, offered
-        if result.attributes is not offered and dict(result.attributes or {}) != offered:
+        given = dict(result.attributes or {})
+        if given != offered:
             span._attributes, span._own = {}, True
-            span.set_attributes(dict(result.attributes or {}))
+            span.set_attributes(given)
         return span
 
 
@@ -132,7 +133,7 @@ def known_bound(sampler: Sampler) -> int | None:
     """
     if type(sampler) is not ParentBased:
         return None
-    description = sampler.get_description()
+    description = str(sampler.get_description())  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     prefix, _, rest = description.partition("{root:")
     root, _, delegates = rest.rpartition(",remoteParentSampled:")
     if prefix != "ParentBased" or delegates != _DEFAULT_DELEGATES:
@@ -169,7 +170,7 @@ class Processors(SynchronousMultiSpanProcessor):
     """The processors of our tracer provider. The SDK wants a subclass; ours tells `Tracing` of those added later."""
 
     def __init__(self, tracing: Tracing) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         self._tracing = tracing
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:

@@ -114,10 +114,11 @@ class Train:
         run = Run(model, version, params, labels)
         self._runs.append(run)
         try:
-            state = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
-            if state is not None and not disabled():
-                state.start() if not state.forked else None
-                run.begin(state.successor())
+            found = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
+            if found is not None:
+                state = found.successor()
+                state.start()
+                run.begin(state)
         except Exception:
             failed("begin a run")
         return run
@@ -133,7 +134,7 @@ def outcome(error: BaseException | None) -> str:
     state = CURRENT.state
     if error is None or state is None:
         return names.SUCCESS if error is None else names.ERROR
-    return state.outcome_of(error)
+    return state.successor().outcome_of(error)
 
 
 class _Site:
@@ -149,11 +150,11 @@ class _Site:
 
     def follow(self) -> _Path | Idle:
         """Return how runs are observed under the current state. A run is rare: it looks around each time."""
-        state = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
-        if state is None:
+        found = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
+        if found is None:
             self.path = Idle(self, 0)
         else:
-            state = state.successor()
+            state = found.successor()
             state.start()
             self.path = _Path(state, self._options)
         return self.path

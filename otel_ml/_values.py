@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import cast
+from typing import TypeVar, cast
 
 # Value types that need nothing done. Exact types: a subclass may override anything.
 PLAIN = frozenset({str, bool, int, float, bytes, type(None)})
@@ -16,6 +16,7 @@ MAX_TEXT = 256
 
 type_of = type
 
+T = TypeVar("T")
 Value = str | bool | int | float | bytes | None | tuple["Value", ...] | dict[str, "Value"]
 
 
@@ -168,6 +169,7 @@ def _clean(value: object, length: int | None, depth: int, room: list[int]) -> Va
     return describe(value) if plain is None else plain
 
 
+_TRIES = 10
 _CONTAINERS: tuple[type, ...] = (list, tuple, range, frozenset, set)
 _CONTAINER_IDS = frozenset(map(id, _CONTAINERS))
 
@@ -176,25 +178,32 @@ def _sequence(base: type, values: object, length: int | None, depth: int, room: 
     # Through the base's own methods: a subclass may have overridden `__iter__` or `__len__`.
     if depth >= MAX_DEPTH:
         return f"<{base.__name__}>"
-    # Taken whole before anything else runs, so that another thread cannot change a set in mid-iteration; and
-    # never more than there is room for: a list that holds itself ten times over is short, but endless to walk.
-    items = cast("Iterable[object]", base.__iter__(values))  # type: ignore[attr-defined]  # containers have it
-    head = tuple(islice(items, max(0, room[0])))
-    room[0] -= len(head)
+    head = _head(lambda: cast("Iterable[object]", base.__iter__(values)), room)  # type: ignore[attr-defined]  # containers have it
     return tuple(_clean(value, length, depth + 1, room) for value in head)
 
 
 def _mapping(values: object, length: int | None, depth: int, room: list[int]) -> Value:
     if depth >= MAX_DEPTH:
         return "<dict>"
-    items = _items(cast("dict[object, object]", values))
-    head = tuple(islice(items, max(0, room[0])))
-    room[0] -= len(head)
+    head = _head(lambda: _items(cast("dict[object, object]", values)), room)
     cleaned: dict[str, Value] = {}
     for key, value in head:
         if type_of(key) is str and key:
             cleaned[_cut(key, None)] = _clean(value, length, depth + 1, room)
     return cleaned
+
+
+def _head(items: Callable[[], Iterable[T]], room: list[int]) -> tuple[T, ...]:
+    # Never more than there is room for: a list that holds another ten times over, and that one a third, is short, but
+    # endless to walk. Taken in one go, and again where another thread has changed a set or dict in that very moment.
+    for _ in range(_TRIES):
+        try:
+            head = tuple(islice(items(), max(0, room[0])))
+        except RuntimeError:
+            continue
+        room[0] -= len(head)
+        return head
+    return ()
 
 
 def _cut(text: str, length: int | None) -> str:

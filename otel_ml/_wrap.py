@@ -186,5 +186,7 @@ async def _close(steps: AsyncGenerator[object, object], path: Watched, frame: ob
 
 def _path(site: Watches) -> Watched:
     """Return how the site is observed now."""
-    path = site.path
-    return path if path.state is CURRENT.state and not path.idle else site.follow()
+    path: Watched = site.path
+    if path.state is not CURRENT.state or path.idle:
+        path = site.follow()
+    return path

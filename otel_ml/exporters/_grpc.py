@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 from otel_ml.errors import ConfigurationError, MissingExtraError
-from otel_ml.exporters._wire import MAX_ANSWER, MAX_RETRY_AFTER, USER_AGENT, Reply
+from otel_ml.exporters._wire import MAX_RETRY_AFTER, USER_AGENT, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,6 @@ class Grpc:
             ("grpc.enable_http_proxy", 0),
             ("grpc.enable_retries", 0),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.max_receive_message_length", MAX_ANSWER),
         ]
         compression = grpc.Compression.Gzip if target.gzip else grpc.Compression.NoCompression
         where = target.endpoint.authority

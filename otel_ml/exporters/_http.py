@@ -197,15 +197,11 @@ def _read(response: HTTPResponse) -> bytes | None:
 def _judge(response: HTTPResponse, answer: bytes | None) -> Reply:
     status = response.status
     if 200 <= status < 300:
-        readable = response.headers.get_content_type() == "application/x-protobuf" and not _is_packed(response)
+        readable = response.headers.get_content_type() == "application/x-protobuf"
         return Reply(answer=answer if readable and answer else b"")
     if status in _RETRYABLE:
         return Reply(reason=f"http_{status}", retry_after=_pause(response.headers.get("Retry-After")))
     return Reply(reason="too_large" if status == 413 else f"http_{status}")
-
-
-def _is_packed(response: HTTPResponse) -> bool:
-    return response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
 
 
 def _pause(text: str | None) -> float:

@@ -1,4 +1,4 @@
-"""How far along long work is: one line drawn over and over on a terminal, one quiet line anywhere else."""
+"""What a command shows while it works: one line drawn over and over on a terminal, one quiet line anywhere else."""
 
 from __future__ import annotations
 

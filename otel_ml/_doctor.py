@@ -1,0 +1,118 @@
+"""`otel-ml doctor`: where telemetry goes, whether it is answered there, what is installed, what to type otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from otel_ml._doctor_probe import Probed, probe
+from otel_ml._doctor_settings import Configured, configured, hearing
+from otel_ml._doctor_versions import Installed, install, installed
+from otel_ml._terminal import encodable
+
+
+def doctor(app: str | None = None, timeout: float = 5.0, *, as_json: bool = False) -> int:
+    """Print what was found; return 0 if every exporter answers within `timeout` seconds, else 1.
+
+    Raises `ConfigurationError` for settings that cannot be used.
+    """
+    found = configured(app)
+    with hearing() as heard:
+        probed = probe(found.exporters, found.resource, timeout)
+    findings = Findings(found, probed, installed(), [*found.notes, *dict.fromkeys(heard)])
+    print(as_data(findings) if as_json else as_text(findings))
+    return 0 if findings.ok else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything the doctor has to say."""
+
+    configured: Configured
+    probed: Sequence[Probed]
+    installed: Sequence[Installed]
+    notes: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that was asked failed, and something was asked or nothing was wanted."""
+        if not self.probed:
+            return not self.configured.silent
+        return all(one.ok is not False for one in self.probed)
+
+
+def as_data(findings: Findings) -> str:
+    """Return the findings as a JSON object."""
+    data = {
+        "ok": findings.ok,
+        "named_by": findings.configured.source,
+        "service": findings.configured.service,
+        "exporters": [
+            {"where": one.where, "ok": one.ok, "answers": [asdict(answer) for answer in one.answers]}
+            for one in findings.probed
+        ],
+        "notes": list(findings.notes),
+        "installed": {one.name: one.version for one in findings.installed},
+        "to_install": {one.name: _command(one) for one in findings.installed if one.version is None},
+    }
+    return json.dumps(data, indent=2)
+
+
+def as_text(findings: Findings) -> str:
+    """Return the findings for a person to read."""
+    lines = [
+        f"service    {findings.configured.service}",
+        f"exporters  from {findings.configured.source}",
+        "",
+        *(line for one in findings.probed for line in _exporter(one)),
+    ]
+    if not findings.probed:
+        lines += [
+            f"{_mark(findings.ok)}  no exporter",
+            "           Nothing leaves this program. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).",
+        ]
+    lines += [f"\nNote: {note}" for note in findings.notes]
+    return "\n".join([*lines, "", *_versions(findings.installed), "", _summary(findings)])
+
+
+def _exporter(one: Probed) -> list[str]:
+    width = max(len(answer.about) for answer in one.answers)
+    lines = [f"{_mark(one.ok)}  {one.where}"]
+    for answer, following in zip(one.answers, [*one.answers[1:], None], strict=True):
+        lines.append(f"{' ' * MARGIN}{answer.about.ljust(width)}  {answer.said}")
+        # What is to be done about several signals is said once.
+        if answer.advice and (following is None or following.advice != answer.advice):
+            lines.append(f"{' ' * MARGIN}{answer.advice}")
+    return lines
+
+
+_WORDS = {True: ("✓", "+", "ok"), False: ("✗", "x", "fails"), None: ("·", "-", "skipped")}
+MARGIN = 11
+
+
+def _mark(ok: bool | None) -> str:
+    symbol, plain, word = _WORDS[ok]
+    return f"{symbol if encodable(symbol, sys.stdout) else plain} {word}".ljust(MARGIN - 2)
+
+
+def _versions(found: Sequence[Installed]) -> list[str]:
+    width = max(len(one.name) for one in found)
+    return [f"{one.name.ljust(width)}  {one.version or _missing(one)}" for one in found]
+
+
+def _missing(one: Installed) -> str:
+    need = f", needed by otel-ml {one.extra} alone" if one.extra else ""
+    return f"not installed{need}. Type: {_command(one)}"
+
+
+def _command(one: Installed) -> str:
+    return install(one.extra) if one.extra else f"pip install {one.name}"
+
+
+def _summary(findings: Findings) -> str:
+    bad = [one.where for one in findings.probed if one.ok is False]
+    if bad:
+        return f"No good answer from: {', '.join(bad)}"
+    return "Everything answers." if any(one.ok for one in findings.probed) else "There was nothing to ask."
