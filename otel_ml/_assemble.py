@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -23,7 +24,7 @@ from otel_ml._delivery import Parts
 from otel_ml._events import Event, emit, readable, writable
 from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
-from otel_ml._metrics import Collected, Replay, merged, view_of
+from otel_ml._metrics import MERGING, Collected, Replay, keep_collecting, merged, view_of
 from otel_ml._otel_private import enabled, limits_of
 from otel_ml._providers import Closes
 from otel_ml._shield import failed
@@ -79,13 +80,19 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
     views = tuple(view_of(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
     collectors = tuple(Collected(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
 
+    wrapped = tuple(MERGING) if recipe.meter_provider is not None else ()
+    merging = WeakKeyDictionary({exporter: len(views) + index for index, exporter in enumerate(wrapped)})
+    views = (*views, *(view_of(exporter) for exporter in wrapped))
+
     own = not recipe.joined or bool(given.parts)
     meter_provider = (
         MeterProvider((*collectors, *given.readers), resource, shutdown_on_exit=False)
         if own or recipe.meter_provider is None
         else recipe.meter_provider
     )
-    replay_to = [provider for provider in (recipe.meter_provider,) if provider is not None]
+    replay_to = [recipe.meter_provider] if recipe.meter_provider is not None and not wrapped else []
+    if wrapped and recipe.meter_provider is not None:
+        keep_collecting(recipe.meter_provider.get_meter(names.REPLAY_SCOPE, VERSION))
     if given.readers:
         replay_to.append(meter_provider)
     replay = Replay([provider.get_meter(names.REPLAY_SCOPE, VERSION) for provider in replay_to]) if replay_to else None
@@ -129,6 +136,7 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         logger_provider=logger_provider,
         slow_ns=float("inf") if keep is None or (recipe.joined and not own) else keep * 1e9,
         keeps=keep is not None and own,
+        merging=merging,
         replay=replay,
         folder=Folder(ledger) if replay is not None else None,
         spans=spans,

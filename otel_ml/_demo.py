@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 from uuid import uuid4
@@ -45,7 +46,7 @@ def demo(store: str | None = None, exporters: Sequence[str] = ()) -> int:
         raise ConfigurationError("OTEL_SDK_DISABLED switches telemetry off. Type: OTEL_SDK_DISABLED=false otel-ml demo")
     _try_store(path)
     days = weather()
-    places: list[Exporter] = [otel_ml.exporters.Local(path), *(_PLACES[one]() for one in dict.fromkeys(exporters))]
+    places: list[Exporter] = [otel_ml.exporters.Local(path), *map(_place, dict.fromkeys(exporters))]
     # The console writes a line a call, which would tear a bar apart.
     live = False if "console" in exporters else None
     # An instance of its own: what is read back is this run, whatever else the store holds.
@@ -67,10 +68,8 @@ def demo(store: str | None = None, exporters: Sequence[str] = ()) -> int:
     return 0 if health.ok else 1
 
 
-_PLACES: dict[str, Callable[[], Exporter]] = {
-    "otlp": lambda: otel_ml.exporters.OTLP(),
-    "console": lambda: otel_ml.exporters.Console(),
-}
+def _place(name: str) -> Exporter:
+    return otel_ml.exporters.OTLP() if name == "otlp" else otel_ml.exporters.Console()
 
 
 def _try_store(path: Path) -> None:
@@ -108,9 +107,9 @@ class Day:
     @property
     def features(self) -> list[float]:
         """What is known on this day of the next."""
-        kind = float(KINDS.index(self.weather))
+        kinds = [float(self.weather == kind) for kind in KINDS]
         spread = self.temp_max - self.temp_min
-        return [kind, self.precipitation, self.temp_max, self.temp_min, spread, self.warmer, self.wind]
+        return [*kinds, self.precipitation, self.temp_max, self.temp_min, spread, self.warmer, self.wind]
 
 
 KINDS = ("drizzle", "fog", "rain", "snow", "sun")
@@ -121,8 +120,8 @@ def weather() -> list[Day]:
     # One thread: with so little data more of them would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        import sklearn.ensemble  # noqa: F401  # asked for now, used by `train`
-        from vega_datasets import data
+        import_module("sklearn.ensemble")
+        data = import_module("vega_datasets").data
     except ImportError as error:
         missing = (error.name or "a package").partition(".")[0]
         raise MissingExtraError(f"The demo needs {missing}, which is not installed. Type: {install('demo')}") from error
@@ -151,17 +150,13 @@ class Classifier(Protocol):
 
 def train(days: Sequence[Day], live: bool | None = None) -> Classifier:
     """Fit the first three quarters of `days`, one tree at a time, and judge every tree by the rest."""
-    import numpy as np
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     # The last day's tomorrow is not one of `days`, so nothing is learned from it.
-    rows = np.array([day.features for day in days[:-1]])
+    rows = [day.features for day in days[:-1]]
     outcomes = [day.outcome for day in days[1:]]
     cut = int(len(rows) * FITTED)
-    made: object = HistGradientBoostingClassifier(
-        categorical_features=[0], early_stopping=False, warm_start=True, max_iter=1, **PARAMS
-    )
-    model = cast("Classifier", made)
+    boosting = import_module("sklearn.ensemble").HistGradientBoostingClassifier
+    model = cast("Classifier", boosting(early_stopping=False, warm_start=True, max_iter=1, **PARAMS))
+    held_out: dict[str, float] = {}
     with (
         otel_ml.train(MODEL, version=VERSION, params=PARAMS) as run,
         Progress("Training ", EPOCHS * ITERATIONS, live=live) as progress,
@@ -185,8 +180,7 @@ def train(days: Sequence[Day], live: bool | None = None) -> Classifier:
 
 def scores(model: Classifier, rows: Sequence[Sequence[float]], outcomes: Sequence[str]) -> dict[str, float]:
     """Return how well `model` predicts `outcomes`."""
-    from sklearn import metrics
-
+    metrics = import_module("sklearn.metrics")
     predicted = model.predict(rows)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         outcomes, predicted, pos_label=RAIN, average="binary", zero_division=0.0
@@ -203,15 +197,13 @@ def scores(model: Classifier, rows: Sequence[Sequence[float]], outcomes: Sequenc
 def replay(model: Classifier, days: Sequence[Day], live: bool | None = None) -> None:
     """Live through `days` in order: learn whether yesterday's prediction was right, then make today's."""
 
-    @otel_ml.predict(
-        model=MODEL, version=VERSION, id=lambda today: today.id, at=lambda today: today.date, output=str
-    )
-    def rain_tomorrow(today: Day) -> str:
+    @otel_ml.predict(model=MODEL, version=VERSION, id="day", at="day", output=str)
+    def rain_tomorrow(day: str, today: Day) -> str:  # noqa: ARG001  # the day's name identifies the prediction
         return str(model.predict([today.features])[0])
 
     with Progress("Replaying", len(days), live=live) as progress:
         for number, today in enumerate(days):
             if number:
                 otel_ml.feedback(days[number - 1].id, actual=today.outcome, at=today.date)
-            rain_tomorrow(today)
+            rain_tomorrow(today.id, today)
             progress.to(number + 1, f"{today.date} · {number + 1:,} of {len(days):,} days, each label a day late")

@@ -15,7 +15,7 @@ from otel_ml._terminal import encodable
 
 if TYPE_CHECKING:
     from otel_ml._health import ExporterHealth, Health
-    from otel_ml._store_records import Origin
+    from otel_ml._store_records import Attributes, Origin
 
 TOTAL = "total"
 # Columns between columns, and of the longest bar.
@@ -80,17 +80,17 @@ def read(path: Path, model: str, instance: str, *, positive: str) -> list[Quarte
 
     Each call and label counts for the quarter of its prediction's own time, not of when it was recorded.
     """
-    calls: list[tuple[str, float, bool]] = []
-    labels: list[tuple[str, bool, bool]] = []
     with Store.open_read(path) as records:
-        for span in records.spans(f"{names.PREDICT} {model}", model=model):
-            if _is_of(span.origin, instance):
-                calls.append((_quarter(span.attributes.get(names.PREDICTION_TIME)), span.duration, span.status == "ERROR"))
-        for event in records.events(names.GROUND_TRUTH):
-            facts = event.attributes
-            if _is_of(event.origin, instance) and facts.get(names.LABEL_RESULT) == names.MATCHED:
-                actual, predicted = facts.get(names.CLASS_ACTUAL), facts.get(names.CLASS_PREDICTED)
-                labels.append((_quarter(facts.get(names.PREDICTION_TIME)), actual == positive, predicted == positive))
+        calls = [
+            (_quarter(span.attributes), span.duration, span.status == "ERROR")
+            for span in records.spans(f"{names.PREDICT} {model}", model=model)
+            if _is_of(span.origin, instance)
+        ]
+        labels = [
+            (_quarter(facts), facts.get(names.CLASS_ACTUAL) == positive, facts.get(names.CLASS_PREDICTED) == positive)
+            for event in records.events(names.GROUND_TRUTH)
+            if _is_of(event.origin, instance) and (facts := event.attributes).get(names.LABEL_RESULT) == names.MATCHED
+        ]
     found = sorted({name for name, *_ in (*calls, *labels)})
     return [
         *(_quarter_of(one, [c for c in calls if c[0] == one], [x for x in labels if x[0] == one]) for one in found),
@@ -183,9 +183,9 @@ def _is_of(origin: Origin, instance: str) -> bool:
     return origin.resource.get(names.SERVICE_INSTANCE) == instance
 
 
-def _quarter(moment: object) -> str:
-    """Return the quarter of a time as it is recorded, ISO 8601; what cannot be read is a quarter of its own."""
-    year, _, rest = str(moment).partition("-")
+def _quarter(facts: Attributes) -> str:
+    """Return the quarter of the prediction's own time, which is in ISO 8601."""
+    year, _, rest = str(facts.get(names.PREDICTION_TIME)).partition("-")
     month = rest[:2]
     return f"{year} Q{(int(month) + 2) // 3}" if month.isdecimal() else "unknown"
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -53,7 +54,7 @@ class Probed:
 def probe(exporters: Sequence[object], resource: Resource, timeout: float) -> list[Probed]:
     """Ask every exporter whether it would take telemetry now, all at once; return within `timeout` seconds."""
     with ThreadPoolExecutor(max_workers=max(1, len(exporters)), thread_name_prefix="otel_ml.doctor") as pool:
-        return list(pool.map(lambda one: _probe(one, resource, timeout), exporters))
+        return list(pool.map(partial(_probe, resource=resource, timeout=timeout), exporters))
 
 
 def _probe(given: object, resource: Resource, timeout: float) -> Probed:
@@ -87,13 +88,17 @@ class _Answers(Protocol):
 
 
 def _signals(parts: Parts) -> dict[str, _Answers]:
-    named = (("traces", parts.spans), ("metrics", parts.metrics), ("logs", parts.events))
+    named: tuple[tuple[str, object], ...] = (
+        ("traces", parts.spans),
+        ("metrics", parts.metrics),
+        ("logs", parts.events),
+    )
     return {signal: part for signal, part in named if isinstance(part, _Answers)}
 
 
 def _ask_all(asked: dict[str, _Answers], timeout: float) -> tuple[Answer, ...]:
     with ThreadPoolExecutor(max_workers=len(asked), thread_name_prefix="otel_ml.doctor") as pool:
-        return tuple(pool.map(lambda signal: _ask(signal, asked[signal], timeout), asked))
+        return tuple(pool.map(partial(_ask, timeout=timeout), asked, asked.values()))
 
 
 def _ask(signal: str, part: _Answers, timeout: float) -> Answer:
@@ -126,7 +131,7 @@ _ABSENT = (
 _BUSY = ("it takes no more at the moment", "Try again later, or give the collector more room.")
 _SILENT = ("it does not answer in time", "Check endpoint and firewall, or wait longer: otel-ml doctor --timeout 30")
 _REASONS = {
-    "refused": ("nobody listens there", "Start a collector there, or name another: OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318"),
+    "refused": ("nobody listens there", "Start a collector there, or change the endpoint: OTEL_EXPORTER_OTLP_ENDPOINT, or the argument of OTLP."),
     "unknown_host": ("there is no such host", "Check the host's name in the endpoint."),
     "timeout": _SILENT,
     "grpc_DEADLINE_EXCEEDED": _SILENT,

@@ -47,9 +47,9 @@ def configured(app: str | None) -> Configured:
     """
     table = from_pyproject()
     app = app if app is not None else cast("str | None", table.get("app"))
-    settings = {} if app is None else _settings(app)
+    settings: Mapping[str, object] = {} if app is None else _settings(app)
     given = cast("Sequence[object] | None", settings.get("exporters"))
-    _configure._check(*(settings.get(key) for key in ("sampling", "keep_slower_than", "interval", "resource", "service")))
+    _configure._check(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
     with hearing():
         # What it would tell its user about a default, the doctor says in its own words.
         found = _configure._places(given, table, host=False, join=None)
@@ -101,11 +101,17 @@ def _is_endpoint(name: str) -> bool:
 def _notes(app: str | None, found: tuple[object, ...] | None) -> list[str]:
     notes: list[str] = []
     if disabled():
-        notes.append("OTEL_SDK_DISABLED=true switches everything off: nothing is recorded. Type: unset OTEL_SDK_DISABLED")
+        notes.append(
+            "OTEL_SDK_DISABLED=true switches everything off: nothing is recorded. Type: unset OTEL_SDK_DISABLED"
+        )
     if app is not None and CURRENT.state is not None:
-        notes.append(f"Importing {app} has called otel_ml.configure(). Keep the settings in a module that starts nothing.")
+        notes.append(
+            f"Importing {app} has called otel_ml.configure(). Keep the settings in a module that starts nothing."
+        )
     if found is None:
-        notes.append("This program has OpenTelemetry providers of its own, which are joined; their exporters are not ours.")
+        notes.append(
+            "This program has OpenTelemetry providers of its own, which are joined; their exporters are not ours."
+        )
     return notes
 
 

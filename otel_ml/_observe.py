@@ -112,7 +112,7 @@ class Path:
             self.end(frame, ended)
         elif took > self.state.slow_ns and isinstance(frame, Unsampled):
             self.late(frame, ended)
-        if len(series.durations.values) > FOLD_AT:
+        if len(series.values) > FOLD_AT:
             series.fold_soon()
 
     # ------------------------------------------------------------------------------------------- when it did not
@@ -141,6 +141,8 @@ class Path:
             self.end(frame, ended)
         elif isinstance(frame, Unsampled) and self.state.keeps:
             self._late(frame, ended, names.REASON_ERROR, error)
+        if len(series.values) > FOLD_AT:
+            series.fold_soon()
 
     def _mark(self, span: LightSpan, error: BaseException, kind: str) -> None:
         span.set_attribute(names.OUTCOME, names.ERROR)
@@ -355,7 +357,7 @@ def _opens(path: Path) -> Open:
 def _closes(path: Path) -> Callable[[Frame, object], None]:
     """Make `close` for a plain function: stop the clock, restore the context, note, hand on."""
     series, now, clock, fold_at, tracing = path.series, perf_counter_ns, CLOCK, FOLD_AT, path.state.tracing
-    note, size, values, slow = series.note, series.size, series.durations.values, path.state.slow_ns
+    note, size, values, slow = series.note, series.size, series.values, path.state.slow_ns
     remembers, put, frame_reset, takes = path.site.remembers, set_context, FRAME.reset, tracing.takes
     light = path.span_class if tracing.bound is not None else None
     counted = path.counted_class

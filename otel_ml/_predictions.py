@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from otel_ml import _catalog as names
 from otel_ml._buckets import Attributes
 from otel_ml._ledger import Ledger, Series, fold
@@ -17,11 +19,20 @@ class CallSeries:
     """
 
     __slots__ = (
-        "_ledger", "_ones", "_several", "batch", "closed", "durations", "errors", "note", "samples", "size", "sizes",
-    )
+        "_began", "_ledger", "_ones", "_several", "batch", "closed", "durations", "errors", "note", "samples", "size",
+        "sizes", "values",
+    )  # fmt: skip
 
-    def __init__(self, ledger: Ledger, identity: Attributes, operation: str, labels: Labels, error: str | None) -> None:
-        self._ledger = ledger
+    def __init__(
+        self,
+        ledger: Ledger,
+        identity: Attributes,
+        operation: str,
+        labels: Labels,
+        error: str | None,
+        began: Callable[[], None],
+    ) -> None:
+        self._ledger, self._began = ledger, began
         shared = {**identity, **dict(labels)}
         kind = {} if error is None else {names.ERROR_TYPE: error}
         self.durations = ledger.series(names.PREDICTION_DURATION, {names.OPERATION: operation, **shared, **kind})
@@ -29,7 +40,9 @@ class CallSeries:
         self.batch = ledger.series(names.PREDICTION_BATCH_SIZE, shared)
         self.errors: Series | None = None if error is None else ledger.series(names.PREDICTION_ERRORS, identity)
         self.sizes: list[int] = []
-        self.note, self.size = self.durations.append, self.sizes.append
+        # Many share the overflow series; each has to know its own calls.
+        self.values: list[int | float] = [] if names.OVERFLOW in self.durations.attributes else self.durations.values
+        self.note, self.size = self.values.append, self.sizes.append
         # Calls folded so far: all by their durations, those of several rows by their sizes, those of one by the rest.
         self.closed = self._several = self._ones = 0
 
@@ -46,9 +59,12 @@ class CallSeries:
     def fold(self) -> None:
         """Fold durations, sizes, samples and errors. The ledger's lock must be held."""
         replay = self._ledger.replay
-        n = len(self.durations.values)
+        n = len(self.values)
         several = self.sizes[: len(self.sizes)]
         del self.sizes[: len(several)]
+        if self.values is not self.durations.values:
+            self.durations.values.extend(self.values[:n])
+            del self.values[:n]
         fold(self.durations, replay, n)
         self.closed += n
         self._several += len(several)
@@ -58,8 +74,10 @@ class CallSeries:
             self.batch.values.extend(several + [1] * ones)
             self.samples.append(sum(several) + ones)
             fold(self.batch, replay)
+            fold(self.samples, replay)
             if self.errors is not None:
                 self.errors.append(n)
+        self._began()
 
 
 class ModelSeries:
@@ -88,7 +106,7 @@ class ModelSeries:
             found = self._series.get((labels, error))
             if found is not None:
                 return found
-        made = CallSeries(self._ledger, self._identity, self._operation, labels, error)
+        made = CallSeries(self._ledger, self._identity, self._operation, labels, error, self._count_opened)
         return self._series.setdefault((labels, error), made)
 
     def _count_opened(self) -> None:

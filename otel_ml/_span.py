@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
@@ -16,8 +16,8 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 
 from otel_ml._clock import CLOCK
 from otel_ml._otel_private import NO_STATE, make_context, random_bit
-from otel_ml._shield import failed
-from otel_ml._values import clean
+from otel_ml._shield import failed, shielded
+from otel_ml._values import clean, describe, isinstance_by_type
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -132,44 +132,55 @@ class LightSpan(ReadableSpan, Span):
             self._lost += 1
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
+        with shielded("set attributes"):
+            for key, value in attributes.items():
+                self.set_attribute(key, value)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         if self._end_time is not None:
             return
-        limits = self._limits
-        bounded = BoundedAttributes(
-            limits.max_event_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
-        )
-        if not isinstance(self._events, BoundedList):
-            self._events = BoundedList(limits.max_events)
-        self._events.append(Event(name, bounded, timestamp))
-        self.weight += 2 + sum(map(_slots, bounded.values()))
+        with shielded("add an event"):
+            limits = self._limits
+            bounded = BoundedAttributes(
+                limits.max_event_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
+            )
+            if not isinstance(self._events, BoundedList):
+                self._events = BoundedList(limits.max_events)
+            kept = clean(name)
+            self._events.append(Event(kept if type(kept) is str else describe(name), bounded, timestamp))
+            self.weight += 2 + _slots(kept) + sum(map(_slots, bounded.values()))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        if self._end_time is not None or not (context.is_valid or attributes or context.trace_state):
-            return
-        limits = self._limits
-        bounded = BoundedAttributes(
-            limits.max_link_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
-        )
-        if not isinstance(self._links, BoundedList):
-            self._links = BoundedList(limits.max_links)
-        self._links.append(Link(context, bounded))
-        self.weight += 2
+        with shielded("add a link"):
+            if self._end_time is not None or not (context.is_valid or attributes or context.trace_state):
+                return
+            limits = self._limits
+            bounded = BoundedAttributes(
+                limits.max_link_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
+            )
+            if not isinstance(self._links, BoundedList):
+                self._links = BoundedList(limits.max_links)
+            self._links.append(Link(context, bounded))
+            self.weight += 2 + sum(map(_slots, bounded.values()))
 
     def update_name(self, name: str) -> None:
         if self._end_time is None and type(name) is str:
-            self._name = name
+            self._name = str(clean(name))
+            self.weight += _slots(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         if self._end_time is not None or self._status.status_code is StatusCode.OK:
             return
-        code = status.status_code if isinstance(status, Status) else status
-        if code is StatusCode.UNSET:
+        if isinstance_by_type(type(status), Status):
+            made = cast("Status", status)
+        elif type(status) is StatusCode:
+            text = clean(description)
+            made = Status(status, text if type(text) is str and status is StatusCode.ERROR else None)
+        else:
             return
-        self._status = status if isinstance(status, Status) else Status(status, description)
+        if made.status_code is not StatusCode.UNSET:
+            self._status = made
+            self.weight += _slots(made.description)
 
     def record_exception(
         self,
@@ -183,19 +194,22 @@ class LightSpan(ReadableSpan, Span):
 
         from otel_ml._values import qualified
 
+        if self._end_time is not None:
+            return
         try:
             message = str(exception)
             stack = "".join(traceback.format_exception(exception))
         except Exception:
             message = stack = "<its __str__ failed>"
-        facts: dict[str, AttributeValue] = {
-            "exception.type": qualified(type(exception)),
-            "exception.message": message,
-            "exception.stacktrace": stack,
-            "exception.escaped": str(escaped),
-            **(attributes or {}),
-        }
-        self.add_event("exception", facts, timestamp)
+        with shielded("record an exception"):
+            facts: dict[str, AttributeValue] = {
+                "exception.type": qualified(type(exception)),
+                "exception.message": message,
+                "exception.stacktrace": stack,
+                "exception.escaped": str(escaped),
+                **(attributes or {}),
+            }
+            self.add_event("exception", facts, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
         if self._end_time is None:

@@ -25,7 +25,10 @@ from otel_ml._values import clean
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
+    from weakref import WeakKeyDictionary
+
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.trace import SpanContext, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
@@ -61,6 +64,7 @@ class State:
     logger_provider: LoggerProvider
     slow_ns: float
     keeps: bool
+    merging: WeakKeyDictionary[MetricExporter, int]
     replay: Replay | None
     folder: Folder | None
     spans: bool

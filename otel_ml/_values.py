@@ -13,6 +13,9 @@ MAX_DEPTH = 8
 MAX_ITEMS = 1_000
 MAX_KEY = 128
 MAX_TEXT = 256
+MAX_BYTES = 16_384
+# Whole numbers have 64 bits in OpenTelemetry's protocol; a larger one would cost the record it is in.
+INT64 = 1 << 63
 
 type_of = type
 
@@ -30,11 +33,8 @@ def clean(value: object, length: int | None = None) -> Value:
     >>> clean({"rates": [0.1, 0.2], "who": object()})
     {'rates': (0.1, 0.2), 'who': '<object>'}
     """
-    kind = type_of(value)
-    if kind is str:
+    if type_of(value) is str:
         return _cut(value, length)  # type: ignore[arg-type]  # its exact type is str
-    if id(kind) in PLAIN_IDS:
-        return value  # type: ignore[return-value]  # its exact type is in PLAIN
     return _clean(value, length, 0, [MAX_ITEMS])
 
 
@@ -44,16 +44,16 @@ def number(value: object) -> float | int | bool | None:
     Never waits for a device: a tensor that lives on one gives None.
     """
     kind = type_of(value)
-    if kind is float or kind is int or kind is bool:
+    if kind is float or kind is bool:
         return value  # type: ignore[return-value]  # its exact type is a number
     if isinstance_by_type(kind, float):
         return float.__pos__(value)  # type: ignore[arg-type]  # kind is a subclass of float
     if isinstance_by_type(kind, int):
-        return int.__pos__(value)  # type: ignore[arg-type]  # kind is a subclass of int
+        return _whole(int.__pos__(value))  # type: ignore[arg-type]  # kind is int or a subclass of it
     item = _item(value) if is_scalar(value) else None
-    if type_of(item) is float or type_of(item) is int or type_of(item) is bool:
-        return item
-    return None
+    if type_of(item) is int:
+        return _whole(item)  # type: ignore[arg-type]  # its exact type is int
+    return item if type_of(item) is float or type_of(item) is bool else None  # type: ignore[return-value]  # likewise
 
 
 def is_scalar(value: object) -> bool:
@@ -98,7 +98,8 @@ def qualified(kind: type) -> str:
     module, name = _module_of(kind), _QUALNAME(kind)
     if type_of(module) is not str or type_of(name) is not str:
         return "_OTHER"
-    return name if module == "builtins" or not module else f"{module}.{name}"
+    # A class may be called anything, and the name travels with every record.
+    return _cut(name if module == "builtins" or not module else f"{module}.{name}", MAX_TEXT)
 
 
 def package_of(kind: type) -> str:
@@ -152,6 +153,10 @@ def _clean(value: object, length: int | None, depth: int, room: list[int]) -> Va
     kind = type_of(value)
     if kind is str:
         return _cut(value, length)  # type: ignore[arg-type]  # its exact type is str
+    if kind is int:
+        return _whole(value)  # type: ignore[arg-type]  # its exact type is int
+    if kind is bytes:
+        return value[:MAX_BYTES]  # type: ignore[index]  # its exact type is bytes
     if id(kind) in PLAIN_IDS:
         return value  # type: ignore[return-value]  # its exact type is in PLAIN
     if id(kind) in _CONTAINER_IDS:
@@ -162,9 +167,10 @@ def _clean(value: object, length: int | None, depth: int, room: list[int]) -> Va
     if isinstance_by_type(kind, dict):
         return _mapping(value, length, depth, room)
     if isinstance_by_type(kind, str):
-        return _cut(str.__str__(cast("str", value)), length)
+        # The first characters alone: `__str__` of the base copies all of them.
+        return _cut(str.__getitem__(cast("str", value), slice(length)), None)
     if isinstance_by_type(kind, bytes):
-        return bytes.__getitem__(cast("bytes", value), slice(None))
+        return bytes.__getitem__(cast("bytes", value), slice(MAX_BYTES))
     plain = number(value)
     return describe(value) if plain is None else plain
 
@@ -204,6 +210,15 @@ def _head(items: Callable[[], Iterable[T]], room: list[int]) -> tuple[T, ...]:
         room[0] -= len(head)
         return head
     return ()
+
+
+def _whole(value: int) -> int | float:
+    if -INT64 <= value < INT64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _cut(text: str, length: int | None) -> str:

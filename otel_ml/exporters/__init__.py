@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["OTLP", "Console", "Local"]
+__all__ = ["OTLP", "Console", "Local", "Merging"]
 
 if TYPE_CHECKING:
     from otel_ml.exporters.console import Console
     from otel_ml.exporters.local import Local
+    from otel_ml.exporters.merging import Merging
     from otel_ml.exporters.otlp import OTLP
 
-_HOMES = {"OTLP": "otlp", "Console": "console", "Local": "local"}
+_HOMES = {"OTLP": "otlp", "Console": "console", "Local": "local", "Merging": "merging"}
 
 
 def __getattr__(name: str) -> object:

@@ -23,8 +23,6 @@ _METHODS: dict[Signal, str] = {
 }
 # What OTLP's specification has tried again; RESOURCE_EXHAUSTED only if the server says when.
 _RETRYABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
-# Channels of a process we were forked from: closing or collecting one here may hang in gRPC's own threads.
-_INHERITED: list[object] = []
 
 
 class Grpc:
@@ -64,9 +62,7 @@ class Grpc:
             channel.close()
 
     def disown(self) -> None:
-        """Leave the parent's channel alone."""
-        if self._channel is not None:
-            _INHERITED.append(self._channel)
+        """Forget the parent's channel, which gRPC itself has closed in the child."""
         self._channel = None
 
     def _open(self) -> _Channel:

@@ -95,6 +95,10 @@ class Http:
                 where = self._target.endpoint.shown
                 tell(f"otlp:{reason}:{where}", f"{where} {_ADVICE[reason]}")
             return Reply(reason=reason, retry_after=0.0)
+        except BaseException:
+            # An exchange that was broken off, by Ctrl-C say, leaves a connection that is of no use.
+            self.close()
+            raise
 
     def _exchange(self, body: bytes, limit: float) -> Reply:
         if self._connection is None or self._socket is None:

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["FaultCollector"]
+__all__ = ["FaultCollector", "Recorder", "record"]
 
 if TYPE_CHECKING:
     from otel_ml.testing._faults import FaultCollector
+    from otel_ml.testing._recorder import Recorder, record
 
-_HOMES = {"FaultCollector": "_faults"}
+_HOMES = {"FaultCollector": "_faults", "Recorder": "_recorder", "record": "_recorder"}
 
 
 def __getattr__(name: str) -> object:
