@@ -72,7 +72,7 @@ class Sorted:
     readers: tuple[MetricReader, ...]
 
 
-def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
+def assemble(recipe: Recipe) -> State:
     """Make a state. Nothing is connected and no thread runs until the first record."""
     resource = make_resource(recipe.resource)
     given = sort(recipe, resource)
@@ -141,7 +141,6 @@ def assemble(recipe: Recipe, shared: Sequence[object] = ()) -> State:
         folder=Folder(ledger) if replay is not None else None,
         spans=spans,
         foreign=foreign,
-        close_foreign=tuple(one for one in foreign if not any(one is other for other in shared)),
         rebuild=lambda: assemble(in_child(recipe)),
     )
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from otel_ml import _catalog as names
 from otel_ml._rows import rows
 from otel_ml._shield import failed, shielded
-from otel_ml._values import clean, describe, number, package_of
+from otel_ml._values import as_name, clean, describe, isinstance_by_type, number, package_of
 
 if TYPE_CHECKING:
     from otel_ml._observe import Path
@@ -65,9 +65,12 @@ class Call:
 
     def ids(self, values: Iterable[str | int]) -> list[str]:
         """Give one id to each row of the batch, and have each row's outcome remembered; return them as text."""
-        self._ids = [text(value) for value in values]
+        made: list[str] = []
+        with shielded("read ids"):
+            made.extend(text(value) for value in values)
+        self._ids = made
         self._asked()
-        return self._ids
+        return made
 
     @property
     def at(self) -> str | None:
@@ -123,10 +126,13 @@ class Call:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a part of the call (`queue`, `preprocess`, `inference`, `postprocess`, ...): a child span and a metric."""
-        if self._path is None or self._frame is None:
+        stage = None
+        with shielded("begin a stage"):
+            if self._path is not None and self._frame is not None:
+                stage = self._path.stage(self._frame, as_name(name))
+        if stage is None:
             yield
             return
-        stage = self._path.stage(self._frame, name)
         try:
             yield
         except BaseException as error:
@@ -138,7 +144,7 @@ class Call:
     def arguments(self, id: object, at: object) -> None:
         """Note an id and a time read from the arguments."""
         if id is not None:
-            if isinstance(id, str | int):
+            if isinstance_by_type(type(id), str) or isinstance_by_type(type(id), int):
                 self.id = id
             else:
                 self.ids(items(id))  # type: ignore[arg-type]  # text() takes whatever an id may be
@@ -210,27 +216,27 @@ class Call:
         return f"Call(model={model!r})"
 
 
+# Ids may have more than 64 bits; above 4,300 digits Python refuses to write a number.
+_LONGEST_ID = 10**256
 _SHAPED = frozenset({"numpy", "torch", "tensorflow", "jax", "jaxlib", "cupy", "pandas", "polars", "scipy"})
 
 
 def outcome_of(value: object) -> str | bool | int | float | None:
     """Return a class or a number as it is remembered; None for what is neither."""
-    value = items(value)[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-    if type(value) is str or type(value) is bool:
-        return value
-    found = number(value)
-    return found if found is not None else _text_of(value)
-
-
-def _text_of(value: object) -> str | None:
-    # numpy's strings are subclasses of str; anything else is neither a class nor a number.
-    return str.__str__(value) if isinstance(value, str) else None
+    if (type(value) is list or type(value) is tuple) and len(value) == 1:  # type: ignore[arg-type]  # one of the two
+        value = value[0]  # type: ignore[index]  # likewise
+    # numpy's strings are subclasses of str; what is neither text nor number is neither a class nor a value.
+    if isinstance_by_type(type(value), str):
+        return as_name(value)
+    return number(value)
 
 
 def items(values: object) -> list[object]:
     """Return the members of a batch of ids or outcomes: a list, tuple, array, series or tensor; else the one value."""
-    if isinstance(values, list | tuple):
-        return list(values)
+    for base in (list, tuple):
+        if isinstance_by_type(type(values), base):
+            # Through the base's own method: a subclass may have overridden `__iter__`.
+            return list(base.__iter__(values))  # type: ignore[arg-type]  # its class derives from base
     if package_of(type(values)) in _SHAPED and hasattr(values, "tolist"):
         listed = values.tolist()
         return listed if isinstance(listed, list) else [listed]
@@ -245,18 +251,20 @@ def shown(outcome: object) -> tuple[str, object]:
 
 def text(value: object) -> str:
     """Return an id as text; ids are strings or whole numbers."""
+    if type(value) is int and abs(value) < _LONGEST_ID:
+        return str(value)
     found = clean(value, 256)
-    return found if isinstance(found, str) else str(found)
+    return found if isinstance(found, str) else str(found)[:256]
 
 
 def moment(value: object) -> str:
     """Return a time as ISO 8601: from text, a date, a datetime, a numpy or pandas time, or seconds since 1970 (UTC)."""
     from datetime import UTC
 
-    if isinstance(value, str):
-        return str.__str__(value)[:64]
-    if isinstance(value, date):
-        return value.isoformat()
+    if isinstance_by_type(type(value), str):
+        return as_name(value)[:64]
+    if isinstance_by_type(type(value), date):
+        return as_name(value.isoformat())[:64]  # type: ignore[attr-defined]  # a date or datetime
     seconds = number(value)
     if seconds is not None:
         return datetime.fromtimestamp(float(seconds), UTC).isoformat()

@@ -21,7 +21,7 @@ from otel_ml._health import Health
 from otel_ml._settings import disabled, exporter_names, from_pyproject, otel_exporter_names
 from otel_ml._shield import failed, logger, tell
 from otel_ml._state import State
-from otel_ml._telemetry import Telemetry, flush_in_child, keep, kept
+from otel_ml._telemetry import Telemetry, flush_in_child, hold, install, is_current, kept
 from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def configure(
     logger_provider: LoggerProvider | None = None,
     join: bool | None = None,
     set_global: bool | None = None,
+    current: bool = True,
 ) -> Telemetry:
     """Say where telemetry goes; from now on every `predict` and `train` follows.
 
@@ -78,6 +79,8 @@ def configure(
         tracer_provider: A host's SDK provider to join; likewise `meter_provider` and `logger_provider`.
         join: True: send to the exporters and to the host's global providers.
         set_global: Whether our providers become OpenTelemetry's global ones; None: where none is set.
+        current: False: leave what is configured as it is; the telemetry returned observes what is called in
+            `with telemetry.use():`, as one of several tenants.
 
     Raises:
         ConfigurationError: An argument or setting cannot be used. After this function has returned nothing raises.
@@ -99,7 +102,7 @@ def configure(
         providers=(tracer_provider, meter_provider, logger_provider),
         join=join,
     )
-    return _install(recipe, set_global, warn=exporters is not None and join is None)
+    return _install(recipe, set_global, warn=exporters is not None and join is None, current=current)
 
 
 def join_host() -> State | None:
@@ -111,8 +114,7 @@ def join_host() -> State | None:
         if not any(providers):
             return None
         handle = Telemetry(assemble(Recipe((), None, None, 0.5, None, *providers)))
-        CURRENT.state = handle.state
-        keep(handle)
+        install(handle)
     except Exception:
         failed("join the host's providers")
         return None
@@ -122,13 +124,13 @@ def join_host() -> State | None:
 def flush(timeout: float = 5.0) -> bool:
     """Send everything recorded so far; True only if all of it was delivered within `timeout` seconds."""
     handle = kept()
-    return handle.flush(timeout) if handle is not None else True
+    return handle.flush(timeout) if handle is not None and is_current(handle) else True
 
 
 def shutdown(timeout: float = 2.0) -> bool:
     """Send everything and stop; False if anything was left undelivered after `timeout` seconds."""
     handle = kept()
-    return handle.shutdown(timeout) if handle is not None else True
+    return handle.shutdown(timeout) if handle is not None and is_current(handle) else True
 
 
 def health() -> Health:
@@ -137,29 +139,24 @@ def health() -> Health:
     return handle.health() if handle is not None else Health()
 
 
-def _install(recipe: Recipe, set_global: bool | None, *, warn: bool) -> Telemetry:
+def _install(recipe: Recipe, set_global: bool | None, *, warn: bool, current: bool) -> Telemetry:
     if disabled():
         recipe = Recipe()
     former = kept()
-    if former is not None:
-        _retire(former, recipe)
-    shared = recipe.exporters
-    handle = Telemetry(assemble(recipe, shared if former is not None and shared else ()))
+    if current and former is not None and is_current(former):
+        # Ports and files of the former state are closed before those of the new one open.
+        former.hand_over(2.0, recipe.exporters)
+    handle = Telemetry(assemble(recipe))
+    if not current:
+        hold(handle)
+        return handle
     state = handle.state
-    keep(handle)
     if not disabled():
-        CURRENT.state = state
+        install(handle)
         if set_global is not False and not (recipe.joined and not recipe.exporters):
             _make_global(state, insist=set_global is True, warn=warn)
         flush_in_child()
     return handle
-
-
-def _retire(former: Telemetry, recipe: Recipe) -> None:
-    # Ports and files of the former state are closed before those of the new one open.
-    for sink in former.state.sinks:
-        sink.shared = any(sink.given_as is one for one in recipe.exporters) and not hasattr(sink.given_as, "build")
-    former.shutdown()
 
 
 def _recipe(

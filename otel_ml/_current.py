@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_ml._state import State
-    from otel_ml._telemetry import Orphan
+    from otel_ml._telemetry import Orphan, Tenants
 
 
 class Current:
@@ -16,15 +16,20 @@ class Current:
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self.state: State | Orphan | None = None
+        self.state: State | Orphan | Tenants | None = None
 
-    def find_host(self) -> State | Orphan | None:
+    def live(self) -> State | None:
+        """Return the state to record under: in a forked child the child's own, in a tenant's block the tenant's."""
+        state = self.state
+        return None if state is None else state.successor()
+
+    def find_host(self) -> State | None:
         """Join the OpenTelemetry SDK providers a host application has made global, if it has.
 
         Looks only at what is imported already: an application without the SDK pays for one dictionary lookup.
         """
         if self.state is not None or "opentelemetry.sdk.trace" not in sys.modules:
-            return self.state
+            return self.live()
         from importlib import import_module
 
         # Imported by name, when it is needed: this module belongs to the layer that knows no OpenTelemetry.

@@ -131,9 +131,10 @@ class Batches(Iterator[Batch], Generic[Batch]):
 
 def samples(batch: object) -> int:
     """Return the rows of a training batch: of its first member where it is a pair such as (features, targets)."""
-    if type(batch) in (tuple, list) and batch:
-        first = batch[0]  # type: ignore[index]  # a tuple or list
-        if type(first) not in (int, float, bool, str):
+    if (type(batch) is tuple or type(batch) is list) and batch:
+        first = batch[0]
+        # By identity: a metaclass may define `__eq__`.
+        if not any(type(first) is plain for plain in (int, float, bool, str)):
             return rows(first)
     if type(batch) is dict and batch:
         return rows(next(iter(batch.values())))

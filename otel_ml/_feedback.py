@@ -10,6 +10,7 @@ from otel_ml import _catalog as names
 from otel_ml._call import When, items, moment, outcome_of, text
 from otel_ml._current import CURRENT
 from otel_ml._shield import failed, tell
+from otel_ml._values import as_name
 
 if TYPE_CHECKING:
     from otel_ml._buckets import Attributes
@@ -52,11 +53,12 @@ def feedback(
     >>> feedback("order-17", actual="churned", predicted="stayed", model="churn")
     """
     try:
-        state = CURRENT.state
+        state = CURRENT.live()
         if state is None:
             return
-        state = state.successor()
         state.start()
+        model = None if model is None else as_name(model)
+        version = None if version is None else as_name(version)
         when = None if at is None else moment(at)
         many = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [ids]
         columns = [_column(one, len(many)) for one in (actual, predicted, score)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
-from otel_ml._values import clean, number, on_device, qualified
+from otel_ml._values import INT64, clean, number, on_device, qualified
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -69,7 +69,7 @@ class Journal:
     def step(self, number_: int, epoch: int | None, values: Mapping[str, Logged], took: int) -> None:
         """Emit the event of one step, and set the gauges its values have."""
         attributes = self._base.copy()
-        attributes[names.STEP] = number_
+        attributes[names.STEP] = number_ if type(number_) is int else clean(number_, 256)
         if epoch is not None:
             attributes[names.EPOCH] = epoch
         text = self._put(values, attributes)
@@ -138,7 +138,7 @@ class Journal:
             if name is None:
                 name = self._key(key)
             kind = type(value)
-            if kind is float or kind is int:
+            if kind is float or (kind is int and -INT64 <= value < INT64):  # type: ignore[operator]  # an int
                 attributes[name] = value
                 self._note(key, value)  # type: ignore[arg-type]  # its exact type is a number
             elif on_device(value):
@@ -154,7 +154,7 @@ class Journal:
 
     def _note(self, key: str, value: float) -> None:
         if not -_INFINITY < value < _INFINITY:
-            kind = "loss" if key.endswith("loss") else "gradient" if key.startswith("grad") else "metric"
+            kind = "loss" if str(key).endswith("loss") else "gradient" if str(key).startswith("grad") else "metric"
             self._state.count(names.TRAINING_NONFINITE, self._model, self._version, {names.TENSOR_KIND: kind})
             return
         try:
@@ -178,6 +178,8 @@ class Journal:
     def _setter(self, key: str) -> Callable[[float], None] | None:
         if key in self._setters:
             return self._setters[key]
+        if type(key) is not str:
+            return None
         prefix = next((one for one in ("train_", "val_", "validation_", "test_") if key.startswith(one)), "")
         instrument = GAUGES.get(key[len(prefix) :])
         made = None

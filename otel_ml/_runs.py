@@ -14,7 +14,7 @@ from otel_ml._current import CURRENT
 from otel_ml._epochs import Batches, Epoch, Epochs
 from otel_ml._journal import Journal
 from otel_ml._shield import failed, shielded
-from otel_ml._values import clean
+from otel_ml._values import as_name, clean, isinstance_by_type, number
 
 if TYPE_CHECKING:
     from otel_ml._buckets import Attributes
@@ -80,8 +80,9 @@ class Run:
 
         Each is a span, current in the loop's body; leaving the loop early ends it with the run.
         """
-        items: Iterable[object] = range(count) if isinstance(count, int) else count
-        return Epochs(self, items, self._epochs if start is None else start)
+        items = range(count) if isinstance_by_type(type(count), int) else count  # type: ignore[arg-type]  # an int
+        first = number(start)
+        return Epochs(self, items, first if type(first) is int else self._epochs)  # type: ignore[arg-type]  # an iterable
 
     def batches(self, loader: Iterable[Batch]) -> Batches[Batch]:
         """Iterate over a loader outside an epoch; the time spent waiting for data is measured."""
@@ -90,7 +91,7 @@ class Run:
     @contextmanager
     def evaluate(self, split: str = "validation") -> Iterator[None]:
         """Time an evaluation: a span `evaluate {model}` and the phase `evaluation`."""
-        with self._part(names.EVALUATE, names.EVALUATION, {names.SPLIT: split}):
+        with self._part(names.EVALUATE, names.EVALUATION, {names.SPLIT: as_name(split)}):
             yield
 
     @contextmanager
@@ -194,12 +195,15 @@ class Run:
 
     @contextmanager
     def _part(self, operation: str, phase: str, facts: dict[str, str]) -> Iterator[None]:
-        state, journal = self._state, self._journal
-        if state is None or journal is None:
+        state, journal, scope = self._state, self._journal, None
+        with shielded("begin a part of a run"):
+            if state is not None:
+                facts = {names.OPERATION: operation, names.MODEL: self.model, **facts}
+                scope = state.scope(f"{operation} {self.model}", dict(facts))
+                scope.set(names.RUN_ID, self.id)
+        if journal is None or scope is None:
             yield
             return
-        scope = state.scope(f"{operation} {self.model}", {names.OPERATION: operation, names.MODEL: self.model, **facts})
-        scope.set(names.RUN_ID, self.id)
         try:
             yield
         except BaseException as error:
@@ -209,9 +213,9 @@ class Run:
 
     def _follow(self) -> None:
         # A forked child, or a program configured anew in mid-run: later steps follow the state that is current.
-        if self._state is None or CURRENT.state is None:
+        state = CURRENT.live()
+        if self._state is None or state is None or state is self._state:
             return
-        state = CURRENT.state.successor()
         if self._journal is not None:
             self._journal = Journal(state, self.model, self.version, self.id, self._journal.context)
         self._state = state

@@ -79,8 +79,8 @@ class Site:
     def follow(self) -> Path | Idle:
         """Return the path under the current state; without one, join a host's providers if there are any."""
         try:
-            state = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
-            self.path = self._rest() if state is None else state.successor().path(self)
+            state = CURRENT.live() if CURRENT.state is not None else CURRENT.find_host()
+            self.path = self._rest() if state is None else state.path(self)
         except Exception:
             failed("follow the current state")
             self.path = self._rest()

@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from otel_ml._clock import CLOCK
 from otel_ml._otel_private import NO_STATE, make_context, random_bit
 from otel_ml._shield import failed, shielded
-from otel_ml._values import clean, describe, isinstance_by_type
+from otel_ml._values import INT64, clean, describe, isinstance_by_type
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -112,7 +112,7 @@ class LightSpan(ReadableSpan, Span):
             self._own = True
             self.weight += 1
         kind = type(value)
-        if kind is not int and kind is not float and kind is not bool:
+        if kind is not float and kind is not bool and (kind is not int or not -INT64 <= value < INT64):  # type: ignore[operator]  # an int
             length = self._length
             if kind is not str or len(value) > _SHORT or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
                 value = clean(value, length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -69,22 +69,27 @@ class State:
     folder: Folder | None
     spans: bool
     foreign: tuple[Closes, ...]
-    close_foreign: tuple[Closes, ...]
     rebuild: Callable[[], State]
     forked: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes)
     _models: dict[ModelKey, ModelSeries] = field(default_factory=dict)
     _classes: dict[tuple[object, ...], type[LightSpan]] = field(default_factory=dict)
     _kept: list[float] = field(default_factory=list)
+    _paths: dict[Site, Path] = field(default_factory=dict)
     _class_names: dict[str, set[str]] = field(default_factory=dict)
     deferred: list[None] = field(default_factory=list)
     deferred_lost: list[None] = field(default_factory=list)
 
     def path(self, site: Site) -> Path:
         """Return how `site` is observed under this state; starts the senders, since a record is about to come."""
-        self.start()
-        models = self.models(site.model, site.version, site.operation)
-        return Path(self, site, models, self.span_class(site) if site.spans and self.spans else None)
+        found = self._paths.get(site)
+        if found is None:
+            self.start()
+            models = self.models(site.model, site.version, site.operation)
+            found = Path(self, site, models, self.span_class(site) if site.spans and self.spans else None)
+            if len(self._paths) < MAX_CLASSES:
+                self._paths[site] = found
+        return found
 
     def successor(self) -> State:
         """Return the state that takes this one's place."""
@@ -206,8 +211,10 @@ class State:
 
     def bounded_class(self, model: str, name: str | None) -> str:
         """Return a class's name, or `_OTHER` after the model's first 20 classes."""
-        known = self._class_names.setdefault(model, set())
-        if name is None or (name not in known and len(known) >= MAX_CLASS_NAMES):
+        known = self._class_names.get(model)
+        if known is None and len(self._class_names) < MAX_CLASSES:
+            known = self._class_names.setdefault(model, set())
+        if name is None or known is None or (name not in known and len(known) >= MAX_CLASS_NAMES):
             return names.OTHER
         known.add(name)
         return name
@@ -245,8 +252,13 @@ class State:
         requests = [sink.flush(deadline) for sink in self.sinks]
         return all([request.wait() is True for request in requests])
 
-    def shutdown(self, deadline: float) -> bool:
-        """Send everything and end, all exporters at once; what is still held at the deadline is counted as dropped."""
+    def shutdown(self, deadline: float, shared: Sequence[object] = ()) -> bool:
+        """Send everything and end, all exporters at once; what is still held at the deadline is counted as dropped.
+
+        Exporters and processors in `shared` are flushed, but not shut down: the next state goes on using them.
+        """
+        for sink in self.sinks:
+            sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
         if self.replay is not None:
             self.ledger.fold_all()
         requests = [(sink, sink.close(deadline)) for sink in self.sinks]
@@ -258,7 +270,8 @@ class State:
             done = answer is True and done
         if self.folder is not None:
             self.folder.stop()
-        return close_all(self.close_foreign, deadline) and done
+        alone = [one for one in self.foreign if not any(one is other for other in shared)]
+        return close_all(alone, deadline) and done
 
 
 def identity(model: str, version: str | None) -> Attributes:

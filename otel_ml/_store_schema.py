@@ -223,16 +223,17 @@ def _connect(path: Path, mode: str, patience: float) -> sqlite3.Connection:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
-    # Before the first table, so that a store may shrink when it is given less room.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if not version_of(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        # Another process may have been first. The identity is written before the journal mode is changed, so that it
-        # is in the file itself, where `inspect` looks, and not only in the write-ahead log.
+        # One transaction, so that at no moment there is a file that does not say whose it is; and before the journal
+        # mode is changed, so that it says so itself, where `inspect` looks, and not only in the write-ahead log.
+        connection.execute("BEGIN")
+        # Before the first table, so that a store may shrink when it is given less room.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # Another process may have been first.
         if not version_of(connection):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -246,7 +247,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         _refuse_newer(path, version_of(connection))
         connection.execute("SELECT count(*) FROM origin").fetchone()
     except sqlite3.OperationalError as error:
-        if error_code(error) == sqlite3.SQLITE_CANTOPEN:
+        if error_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
         raise translated(path, error) from error
     except sqlite3.Error as error:

@@ -7,6 +7,9 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -69,8 +72,10 @@ class Telemetry:
 
         True only if all of it was delivered. Safe in a signal handler, also during another flush.
         """
+        if isinstance(self._state, Orphan):
+            return True
         try:
-            state, deadline = self.state, monotonic() + max(0.0, timeout)
+            state, deadline = self._state, monotonic() + max(0.0, timeout)
             foreign = flush_all(state.foreign, deadline) if state.foreign else True
             return state.flush(deadline) and foreign
         except Exception:
@@ -82,20 +87,26 @@ class Telemetry:
 
         What is left is counted as dropped. Decorated functions go on working, unobserved.
         """
-        if CURRENT.state is self._state:
-            CURRENT.state = None
+        return self.hand_over(timeout, ())
+
+    def hand_over(self, timeout: float, shared: Sequence[object]) -> bool:
+        """Shut down all but the exporters and processors that the next state goes on using."""
+        replace(self._state, None)
         _handles.discard(self)
+        _tenants.discard(self)
         if isinstance(self._state, Orphan):
             return True
         try:
-            return self._state.shutdown(monotonic() + max(0.0, timeout))
+            return self._state.shutdown(monotonic() + max(0.0, timeout), shared)
         except Exception:
             failed("shut down")
             return False
 
     def health(self) -> Health:
         """Return what became of everything recorded so far."""
-        state = self.state
+        state = self._state
+        if isinstance(state, Orphan):
+            return Health()
         exporters = tuple(
             ExporterHealth(
                 sink.name,
@@ -106,6 +117,30 @@ class Telemetry:
         )
         refused = state.replay.refused if state.replay is not None else 0
         return Health(exporters, refused, _shield.failures())
+
+    @contextmanager
+    def use(self) -> Iterator[Telemetry]:
+        """Have this telemetry, instead of the current one, observe what the block calls: one tenant among several.
+
+        For telemetry made by `configure(..., current=False)`. It holds for the block's own thread or task and for
+        those started in it with its context (`asyncio` tasks, `asyncio.to_thread`).
+
+        >>> import otel_ml
+        >>> tenant = otel_ml.configure(service="tenant-a", exporters=[], current=False)
+        >>> with tenant.use():
+        ...     with otel_ml.predict("churn"):
+        ...         pass
+        >>> tenant.shutdown()
+        True
+        """
+        if not isinstance(CURRENT.state, Tenants):
+            CURRENT.state = Tenants(CURRENT.state)
+        former = _tenant.get()
+        _tenant.set(self)
+        try:
+            yield self
+        finally:
+            _tenant.set(former)
 
     def __enter__(self) -> Telemetry:
         return self
@@ -137,8 +172,7 @@ class Orphan:
                 handle = self._handle()
                 if handle is not None:
                     handle._state = self._child
-                if CURRENT.state is self:
-                    CURRENT.state = self._child
+                replace(self, self._child)
                 flush_in_child()
             return self._child
 
@@ -151,10 +185,43 @@ class Orphan:
         return self._parent.current_frame()
 
 
-def live() -> State | None:
-    """Return the current state; in a forked child, the child's own."""
+class Tenants:
+    """Stands where the current state does once `Telemetry.use` has been used: each block sees its own tenant's."""
+
+    forked = True
+
+    def __init__(self, default: State | Orphan | None) -> None:
+        self.default = default
+
+    def successor(self) -> State | None:
+        """Return the state of the block around the caller, else the current one."""
+        handle = _tenant.get()
+        if handle is not None:
+            return handle.state
+        return None if self.default is None else self.default.successor()
+
+    def current_frame(self) -> object:
+        """Return the frame or run around the caller, or None."""
+        state = self.successor()
+        return None if state is None else state.current_frame()
+
+
+def replace(old: State | Orphan, new: State | Orphan | None) -> None:
+    """Put `new` where `old` is the current state; leave another current state alone."""
     state = CURRENT.state
-    return None if state is None else state.successor()
+    if state is old:
+        CURRENT.state = new
+    elif isinstance(state, Tenants) and state.default is old:
+        state.default = new
+
+
+def install(handle: Telemetry) -> None:
+    """Make a handle's state the current one."""
+    _kept[:] = [handle]
+    if isinstance(CURRENT.state, Tenants):
+        CURRENT.state.default = handle._state
+    else:
+        CURRENT.state = handle._state
 
 
 def flush_in_child() -> None:
@@ -168,17 +235,26 @@ def flush_in_child() -> None:
 
 
 _handles: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+# The handle of the current state and those of tenants: held, since the user may let go of them before the exit.
 _kept: list[Telemetry] = []
+_tenants: set[Telemetry] = set()
+_tenant: ContextVar[Telemetry | None] = ContextVar("otel_ml_tenant", default=None)
 
 
-def keep(handle: Telemetry) -> None:
-    """Hold the handle of the current state, so that it is closed at exit although the user let go of it."""
-    _kept[:] = [handle]
+def hold(handle: Telemetry) -> None:
+    """Hold a tenant's handle, so that it is closed at exit although the user let go of it."""
+    _tenants.add(handle)
 
 
 def kept() -> Telemetry | None:
-    """Return the handle of the current state."""
-    return _kept[0] if _kept and (CURRENT.state is not None) else None
+    """Return the handle of the current state, or of the one that was shut down last."""
+    return _kept[0] if _kept else None
+
+
+def is_current(handle: Telemetry | None) -> bool:
+    """Say whether a handle's state is the current one."""
+    state = CURRENT.state.default if isinstance(CURRENT.state, Tenants) else CURRENT.state
+    return handle is not None and state is not None and state is handle._state
 
 
 def _at_exit() -> None:
@@ -192,12 +268,10 @@ def _in_child() -> None:
     _shield.forget()
     for handle in list(_handles):
         state = handle._state
-        if isinstance(state, Orphan):
-            continue
-        orphan = Orphan(state, handle)
+        # A lock of the parent's stand-in may be held by a thread that does not exist here: always a new one.
+        orphan = Orphan(state._parent if isinstance(state, Orphan) else state, handle)
         handle._state = orphan
-        if CURRENT.state is state:
-            CURRENT.state = orphan
+        replace(state, orphan)
 
 
 atexit.register(_at_exit)

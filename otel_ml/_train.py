@@ -114,9 +114,8 @@ class Train:
         run = Run(model, version, params, labels)
         self._runs.append(run)
         try:
-            found = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
-            if found is not None:
-                state = found.successor()
+            state = CURRENT.live() if CURRENT.state is not None else CURRENT.find_host()
+            if state is not None:
                 state.start()
                 run.begin(state)
         except Exception:
@@ -131,10 +130,10 @@ class Train:
 
 def outcome(error: BaseException | None) -> str:
     """Return `success`, `cancelled` or `error` for what ended a run."""
-    state = CURRENT.state
+    state = CURRENT.live() if error is not None else None
     if error is None or state is None:
         return names.SUCCESS if error is None else names.ERROR
-    return state.successor().outcome_of(error)
+    return state.outcome_of(error)
 
 
 class _Site:
@@ -150,11 +149,10 @@ class _Site:
 
     def follow(self) -> _Path | Idle:
         """Return how runs are observed under the current state. A run is rare: it looks around each time."""
-        found = CURRENT.state if CURRENT.state is not None else CURRENT.find_host()
-        if found is None:
+        state = CURRENT.live() if CURRENT.state is not None else CURRENT.find_host()
+        if state is None:
             self.path = Idle(self, 0)
         else:
-            state = found.successor()
             state.start()
             self.path = _Path(state, self._options)
         return self.path

@@ -34,7 +34,7 @@ def clean(value: object, length: int | None = None) -> Value:
     {'rates': (0.1, 0.2), 'who': '<object>'}
     """
     if type_of(value) is str:
-        return _cut(value, length)  # type: ignore[arg-type]  # its exact type is str
+        return _cut(value, length)
     return _clean(value, length, 0, [MAX_ITEMS])
 
 
@@ -52,8 +52,14 @@ def number(value: object) -> float | int | bool | None:
         return _whole(int.__pos__(value))  # type: ignore[arg-type]  # kind is int or a subclass of it
     item = _item(value) if is_scalar(value) else None
     if type_of(item) is int:
-        return _whole(item)  # type: ignore[arg-type]  # its exact type is int
-    return item if type_of(item) is float or type_of(item) is bool else None  # type: ignore[return-value]  # likewise
+        return _whole(item)
+    return item if type_of(item) is float or type_of(item) is bool else None
+
+
+def as_name(value: object) -> str:
+    """Return a name: a string of at most 256 characters as it is, for anything else its class."""
+    found = clean(value, MAX_TEXT)
+    return found if type_of(found) is str else describe(value)
 
 
 def is_scalar(value: object) -> bool:
@@ -156,7 +162,7 @@ def _clean(value: object, length: int | None, depth: int, room: list[int]) -> Va
     if kind is int:
         return _whole(value)  # type: ignore[arg-type]  # its exact type is int
     if kind is bytes:
-        return value[:MAX_BYTES]  # type: ignore[index]  # its exact type is bytes
+        return cast("bytes", value)[:MAX_BYTES]
     if id(kind) in PLAIN_IDS:
         return value  # type: ignore[return-value]  # its exact type is in PLAIN
     if id(kind) in _CONTAINER_IDS:

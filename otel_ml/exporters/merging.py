@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from otel_ml._metrics import MERGING, merged
 from otel_ml._otel_private import preferred_aggregation, preferred_temporality
 from otel_ml._shield import failed
-from otel_ml._telemetry import live
+from otel_ml._current import CURRENT
 from otel_ml.errors import ConfigurationError
 
 
@@ -42,7 +42,7 @@ class Merging(MetricExporter):
         """Export the host's metrics together with ours."""
         data: MetricsData | None = metrics_data
         try:
-            state = live()
+            state = CURRENT.live()
             reader = state.merging.get(self) if state is not None else None
             if state is not None and reader is not None:
                 ours = state.ledger.collect(reader)

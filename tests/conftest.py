@@ -1,0 +1,64 @@
+"""Every test starts without telemetry and leaves none behind, and a failure of ours fails the test."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otel_ml
+from otel_ml import _shield
+from otel_ml._current import CURRENT
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No OpenTelemetry setting of the machine reaches a test."""
+    for name in [*os.environ]:
+        if name.startswith("OTEL_") and name != "OTEL_ML_REQUIRE_LIVE":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def unshielded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `otel_ml` would swallow is raised, unless the test is marked `shielded`."""
+    monkeypatch.setattr(_shield, "transparent", request.node.get_closest_marker("shielded") is None)
+    monkeypatch.setattr(_shield, "_told", {})
+    monkeypatch.setattr(_shield, "_failures", {})
+
+
+@pytest.fixture(autouse=True)
+def no_state_left() -> Iterator[None]:
+    """The module-level state is shut down and forgotten after each test."""
+    yield
+    if CURRENT.state is not None:
+        otel_ml.shutdown(timeout=2.0)
+        CURRENT.state = None
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, which is the current one for as long as the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bare_environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who has just installed the package: an empty home, and nothing set."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return {
+        "HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONUTF8": "1",
+    }
+
+
+def pytest_report_header() -> str:
+    """Say which OpenTelemetry is being tested."""
+    from importlib.metadata import version
+
+    return f"opentelemetry: api {version('opentelemetry-api')}, sdk {version('opentelemetry-sdk')}"
