@@ -145,7 +145,7 @@ class Call:
         """Note an id and a time read from the arguments."""
         if id is not None:
             if isinstance_by_type(type(id), str) or isinstance_by_type(type(id), int):
-                self.id = id
+                self.id = id  # type: ignore[assignment]  # a str or int
             else:
                 self.ids(items(id))  # type: ignore[arg-type]  # text() takes whatever an id may be
         if at is not None:
@@ -163,7 +163,9 @@ class Call:
         if self._result is None:
             self._result = result
         if self._remember:
-            self._keep(self._result)
+            # Reading a result that cannot be read must not cost the call itself.
+            with shielded("remember a prediction"):
+                self._keep(self._result)
 
     def asked(self) -> None:
         """Have this call's outcome remembered."""
@@ -223,8 +225,8 @@ _SHAPED = frozenset({"numpy", "torch", "tensorflow", "jax", "jaxlib", "cupy", "p
 
 def outcome_of(value: object) -> str | bool | int | float | None:
     """Return a class or a number as it is remembered; None for what is neither."""
-    if (type(value) is list or type(value) is tuple) and len(value) == 1:  # type: ignore[arg-type]  # one of the two
-        value = value[0]  # type: ignore[index]  # likewise
+    if (type(value) is list or type(value) is tuple) and len(value) == 1:
+        value = value[0]
     # numpy's strings are subclasses of str; what is neither text nor number is neither a class nor a value.
     if isinstance_by_type(type(value), str):
         return as_name(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry import _logs as logs_api
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from otel_ml._delivery import Exporter
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_ml._delivery import Exporter, Parts
 
     Place = (
         Exporter
@@ -194,8 +197,9 @@ def _places(
     named = exporter_names()
     if named is None and (host or any(_global_providers())):
         return None
-    if named is None:
-        named = otel_exporter_names()
+    by_signal = otel_exporter_names() if named is None else None
+    if by_signal is not None:
+        return tuple(Only(cast("Exporter", _named(name)), signals) for name, signals in by_signal.items())
     if named is None and settings.get("exporters") is not None:
         named = [str(name).lower() for name in cast("Sequence[object]", settings["exporters"])]
     if named is not None:
@@ -208,6 +212,28 @@ def _places(
         return (place,)
     logger.warning("otel_ml exports nothing here. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).")
     return ()
+
+
+@dataclass(frozen=True)
+class Only:
+    """An exporter of ours for some of the signals, as OpenTelemetry's variables choose them."""
+
+    place: Exporter
+    signals: frozenset[str]
+
+    def build(self, resource: Resource) -> Parts:
+        """Build the exporter without the signals that were not asked for."""
+        built = self.place.build(resource)
+        return replace(
+            built,
+            spans=built.spans if "spans" in self.signals else None,
+            metrics=built.metrics if "metrics" in self.signals else None,
+            events=built.events if "events" in self.signals else None,
+        )
+
+    def describe(self) -> str:
+        """Return where telemetry goes."""
+        return self.place.describe()
 
 
 def _named(name: str) -> object:

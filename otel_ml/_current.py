@@ -18,6 +18,10 @@ class Current:
     def __init__(self) -> None:
         self.state: State | Orphan | Tenants | None = None
 
+    def __reduce__(self) -> str:
+        """Pickle by name: a function sent to another process follows what is configured there."""
+        return "CURRENT"
+
     def live(self) -> State | None:
         """Return the state to record under: in a forked child the child's own, in a tenant's block the tenant's."""
         state = self.state

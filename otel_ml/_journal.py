@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
-from otel_ml._values import INT64, clean, number, on_device, qualified
+from otel_ml._values import INT64, as_name, clean, number, on_device, qualified
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -154,7 +154,8 @@ class Journal:
 
     def _note(self, key: str, value: float) -> None:
         if not -_INFINITY < value < _INFINITY:
-            kind = "loss" if str(key).endswith("loss") else "gradient" if str(key).startswith("grad") else "metric"
+            name = as_name(key)
+            kind = "loss" if name.endswith("loss") else "gradient" if name.startswith("grad") else "metric"
             self._state.count(names.TRAINING_NONFINITE, self._model, self._version, {names.TENSOR_KIND: kind})
             return
         try:

@@ -140,10 +140,14 @@ class Ledger:
         finally:
             self.lock.release()
 
-    def fold_all(self) -> None:
-        """Fold everything appended so far."""
-        with self.lock:
+    def fold_all(self, timeout: float = 10.0) -> None:
+        """Fold everything appended so far; give up after `timeout` seconds (a signal handler may hold the lock's owner)."""
+        if not self.lock.acquire(timeout=max(0.0, timeout)):
+            return
+        try:
             self._fold_all()
+        finally:
+            self.lock.release()
 
     def collect(self, reader: int) -> list[Metric]:
         """Fold, and return the metrics as reader number `reader` wants them, ready to export."""

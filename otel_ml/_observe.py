@@ -63,7 +63,7 @@ class Path:
     def finish(self, frame: Frame, result: object) -> None:
         """Close a frame whose current context may not be ours any more (coroutines, generators, `with`)."""
         if isinstance(frame, Counted):
-            self.leave(frame)
+            self._restore(frame)
             self.settle(frame, result)
         elif get_context().get(CALL_KEY) is frame:
             self.close(frame, result)
@@ -71,24 +71,31 @@ class Path:
             self.settle(frame, result)
 
     def leave(self, frame: Frame) -> None:
+        """Make current what was current before a generator went on; what is current in it waits for `enter`."""
+        if isinstance(frame, Counted):
+            self._restore(frame)
+            return
+        frame.inner = get_context()
+        set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
+
+    def enter(self, frame: Frame) -> None:
+        """Make current what was current in a generator, under whatever is current in its consumer now."""
+        if isinstance(frame, Counted):
+            frame.outer = FRAME.set(frame)
+            return
+        context, inner = get_context(), frame.inner or {}
+        if context is not frame.outer:
+            kept = {SPAN_KEY: inner.get(SPAN_KEY, frame), CALL_KEY: inner.get(CALL_KEY, frame)}
+            frame.outer, inner = context, Context({**context, **kept})
+        set_context(inner)  # type: ignore[arg-type]  # `leave` comes before `enter` and sets it
+
+    def _restore(self, frame: Frame) -> None:
         """Make current what was current before the frame, if the frame (or a child of it) still is."""
         if isinstance(frame, Counted):
             if FRAME.get() is frame:
                 FRAME.set(_former(frame))
-            return
-        context = get_context()
-        if context is frame.inner or context.get(CALL_KEY) is frame:
+        elif get_context().get(CALL_KEY) is frame:
             set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
-
-    def enter(self, frame: Frame) -> None:
-        """Make the frame current, remembering what was."""
-        if isinstance(frame, Counted):
-            frame.outer = FRAME.set(frame)
-            return
-        context = get_context()
-        if frame.inner is None or context is not frame.outer:
-            frame.outer, frame.inner = context, Context({**context, SPAN_KEY: frame, CALL_KEY: frame})
-        set_context(frame.inner)
 
     def settle(self, frame: Frame, result: object, outcome: str = names.SUCCESS, ended: int = 0) -> None:
         """Note what a frame that went well took, and hand its span on."""
@@ -120,7 +127,7 @@ class Path:
         """Close a frame that ended with an exception; the exception itself is left alone."""
         ended = perf_counter_ns()
         try:
-            self.leave(frame)
+            self._restore(frame)
             self._fail(frame, error, ended)
         except Exception:
             failed("record a failed call")
@@ -190,6 +197,8 @@ class Path:
 
     def end(self, span: LightSpan, ended: int) -> None:
         """End a span and hand it on, unless the user's own code has ended it."""
+        # A span in a queue must not hold the call's result.
+        span.call = None
         if span._end_time is None:
             span._end_time = ended + CLOCK.anchor
             self.on_end(span)
@@ -395,6 +404,9 @@ def _closes(path: Path) -> Callable[[Frame, object], None]:
                     path.settle(frame, result, ended=ended)
                     return
                 call.ended(result)
+                if kind is not Unsampled:
+                    # A span in a queue must not hold the call's result.
+                    frame.call = None
             took = ended - frame.began
             if frame.rows != 1:
                 size(frame.rows)

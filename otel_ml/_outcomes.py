@@ -31,7 +31,8 @@ class Outcomes:
 
     def __init__(self, most: int = MAX_REMEMBERED) -> None:
         self._most = most
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may remember a prediction while its own thread is remembering one.
+        self._lock = threading.RLock()
         self._waiting: OrderedDict[str, Remembered] = OrderedDict()
         self._labelled: OrderedDict[str, None] = OrderedDict()
 

@@ -135,7 +135,7 @@ class Run:
     def detach(self) -> None:
         """Make current what was before."""
         if self._scope is not None:
-            self._scope.detach()
+            self._scope.pause()
 
     def finish(self, error: BaseException | None, outcome: str) -> None:
         """End the run, and the epoch that is still open."""

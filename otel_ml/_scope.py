@@ -64,6 +64,11 @@ class Scope:
         self._outer = get_context()
         set_context(self._context)
 
+    def pause(self) -> None:
+        """Make current what was before; what is current now waits for `attach`."""
+        self._context = get_context()
+        set_context(self._outer)
+
     def detach(self) -> None:
         """Make current what was before, if this scope, or something begun in it, still is."""
         now = get_context()

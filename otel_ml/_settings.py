@@ -54,18 +54,23 @@ def exporter_names() -> list[str] | None:
     return None if value is None or not value.strip() else [name.strip().lower() for name in value.split(",")]
 
 
-def otel_exporter_names() -> list[str] | None:
-    """Return the exporters that OpenTelemetry's own variables ask for, or None if they ask for nothing.
+def otel_exporter_names() -> dict[str, frozenset[str]] | None:
+    """Return what OpenTelemetry's own variables ask for: signals by exporter, or None if they ask for nothing.
 
-    `OTEL_{TRACES,METRICS,LOGS}_EXPORTER` name `otlp`, `console` or `none`; an OTLP endpoint alone asks for `otlp`.
+    `OTEL_{TRACES,METRICS,LOGS}_EXPORTER` name `otlp`, `console` or `none`, `otlp` where they are not set; an OTLP
+    endpoint alone asks for `otlp`.
     """
-    asked = [os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() for signal in ("TRACES", "METRICS", "LOGS")]
-    names = sorted({name for value in asked for name in value.split(",") if name})
-    if names:
-        return [name for name in names if name != "none"]
-    if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
-        return ["otlp"]
-    return None
+    variables = {"spans": "OTEL_TRACES_EXPORTER", "metrics": "OTEL_METRICS_EXPORTER", "events": "OTEL_LOGS_EXPORTER"}
+    given = {signal: os.environ.get(variable, "").strip().lower() for signal, variable in variables.items()}
+    endpoint = any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ)
+    if not endpoint and not any(given.values()):
+        return None
+    asked: dict[str, set[str]] = {}
+    for signal, value in given.items():
+        for name in (value or "otlp").split(","):
+            if name.strip() and name.strip() != "none":
+                asked.setdefault(name.strip(), set()).add(signal)
+    return {name: frozenset(signals) for name, signals in asked.items()}
 
 
 def disabled() -> bool:

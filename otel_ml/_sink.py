@@ -16,7 +16,7 @@ from otel_ml._events import Event
 from otel_ml._outbox import Outbox
 from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._shield import failed, tell
-from otel_ml._span import LightSpan
+from otel_ml._span import SLOT, LightSpan
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Slots of 512 bytes that a queue of spans and one of events may hold: 12 MB each.
 MAX_SLOTS = 24_576
+MAX_BYTES = MAX_SLOTS * SLOT
 # A sender that has this much to do is woken before its delay is over.
 WAKE_AT = 2_048
 BATCH = 512
@@ -88,11 +89,10 @@ class Sink:
             if held >= self.room:
                 refuse("spans:queue_full" if self.room else "spans:shutdown")
                 return
-            weight = span.weight
-            if weight == 1:
-                append(span)
+            if span.held:
+                extend((span, *(None,) * (min(span.held, MAX_BYTES) // SLOT)))
             else:
-                extend((span, *(None,) * (min(weight, MAX_SLOTS) - 1)))
+                append(span)
             if held == WAKE_AT:
                 wake(None)
 

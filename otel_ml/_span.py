@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 # Bytes that one slot of a queue stands for; a span with attributes of its own takes several.
 SLOT = 512
-# Strings up to this length are not weighed.
-_SHORT = 128
+# Longer names of spans and of their events are cut: one name must not take the room of all other records.
+MAX_NAME = 1_024
+# What a dictionary of a span's own, an event or a link holds before its texts (measured: 360 bytes for ten entries).
+_DICT = 600
+_ENTRY = 32
 
 SAMPLED = TraceFlags(1 | random_bit())
 UNSAMPLED = TraceFlags(random_bit())
@@ -79,10 +82,11 @@ class LightSpan(ReadableSpan, Span):
     _most: float = 128
     _own = False
     _lost = 0
-    # Ours: the path that opened it, the Call made for it if somebody asked, and slots of a queue it takes.
+    # Ours: the path that opened it, the Call made for it if somebody asked, and the bytes it holds beyond what every
+    # span does.
     path: Path
     call: Call | None = None
-    weight = 1
+    held = 0
     began = 0
     rows = 1
     # The context before the call, and the one inside it where a generator goes in and out of it.
@@ -110,15 +114,18 @@ class LightSpan(ReadableSpan, Span):
         if not self._own:
             attributes = self._attributes = attributes.copy()
             self._own = True
-            self.weight += 1
+            self.held += _DICT
         kind = type(value)
         if kind is not float and kind is not bool and (kind is not int or not -INT64 <= value < INT64):  # type: ignore[operator]  # an int
             length = self._length
-            if kind is not str or len(value) > _SHORT or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
+            if kind is not str or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
                 value = clean(value, length)
-                self.weight += _slots(value)
+                self.held += weigh(value)
             elif length is not None and len(value) > length:  # type: ignore[arg-type]  # a str
                 value = value[:length]  # type: ignore[index]  # a str
+                self.held += length
+            else:
+                self.held += len(value)  # type: ignore[arg-type]  # a str
         if type(key) is str and key:
             if key in attributes:
                 del attributes[key]
@@ -141,32 +148,28 @@ class LightSpan(ReadableSpan, Span):
             return
         with shielded("add an event"):
             limits = self._limits
-            bounded = BoundedAttributes(
-                limits.max_event_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
-            )
+            bounded = _bounded(limits.max_event_attributes, attributes, limits.max_attribute_length)
             if not isinstance(self._events, BoundedList):
                 self._events = BoundedList(limits.max_events)
-            kept = clean(name)
+            kept = clean(name, MAX_NAME)
             self._events.append(Event(kept if type(kept) is str else describe(name), bounded, timestamp))
-            self.weight += 2 + _slots(kept) + sum(map(_slots, bounded.values()))
+            self.held += _DICT + weigh(kept) + weigh(dict(bounded))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         with shielded("add a link"):
             if self._end_time is not None or not (context.is_valid or attributes or context.trace_state):
                 return
             limits = self._limits
-            bounded = BoundedAttributes(
-                limits.max_link_attributes, _cleaned(attributes), max_value_len=limits.max_attribute_length
-            )
+            bounded = _bounded(limits.max_link_attributes, attributes, limits.max_attribute_length)
             if not isinstance(self._links, BoundedList):
                 self._links = BoundedList(limits.max_links)
             self._links.append(Link(context, bounded))
-            self.weight += 2 + sum(map(_slots, bounded.values()))
+            self.held += _DICT + weigh(dict(bounded))
 
     def update_name(self, name: str) -> None:
         if self._end_time is None and type(name) is str:
-            self._name = str(clean(name))
-            self.weight += _slots(name)
+            self._name = str(clean(name, MAX_NAME))
+            self.held += weigh(self._name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         if self._end_time is not None or self._status.status_code is StatusCode.OK:
@@ -174,13 +177,13 @@ class LightSpan(ReadableSpan, Span):
         if isinstance_by_type(type(status), Status):
             made = cast("Status", status)
         elif type(status) is StatusCode:
-            text = clean(description)
+            text = clean(description, self._limits.max_attribute_length)
             made = Status(status, text if type(text) is str and status is StatusCode.ERROR else None)
         else:
             return
         if made.status_code is not StatusCode.UNSET:
             self._status = made
-            self.weight += _slots(made.description)
+            self.held += weigh(made.description)
 
     def record_exception(
         self,
@@ -281,16 +284,16 @@ class Counted:
 Frame = LightSpan | Unsampled | Counted
 
 
-def _slots(value: object) -> int:
+def weigh(value: object) -> int:
+    """Return about how many bytes an attribute's value holds."""
     if type(value) is str or type(value) is bytes:
-        return len(value) // SLOT
+        return len(value)
     if type(value) is tuple:
-        return len(value) // 16 + sum(map(_slots, value))
-    return 1 + sum(map(_slots, value.values())) if type(value) is dict else 0
+        return _ENTRY * len(value) + sum(map(weigh, value))
+    return _DICT + sum(map(weigh, value.values())) if type(value) is dict else _ENTRY
 
 
-def _cleaned(attributes: Attributes) -> dict[str, AttributeValue] | None:
-    # BoundedAttributes would call `str()` on what it does not know; ours never runs the user's code.
-    if not attributes:
-        return None
-    return {key: clean(value) for key, value in attributes.items()}
+def _bounded(most: int | None, attributes: Attributes, length: int | None) -> BoundedAttributes:
+    # BoundedAttributes alone would call `str()` on what it does not know, and log every string that it cuts.
+    kept = {key: clean(value, length) for key, value in attributes.items()} if attributes else None
+    return BoundedAttributes(most, kept, max_value_len=length)

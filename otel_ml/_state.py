@@ -248,7 +248,7 @@ class State:
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
         if self.replay is not None:
-            self.ledger.fold_all()
+            self.ledger.fold_all(deadline - monotonic())
         requests = [sink.flush(deadline) for sink in self.sinks]
         return all([request.wait() is True for request in requests])
 
@@ -260,7 +260,7 @@ class State:
         for sink in self.sinks:
             sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
         if self.replay is not None:
-            self.ledger.fold_all()
+            self.ledger.fold_all(deadline - monotonic())
         requests = [(sink, sink.close(deadline)) for sink in self.sinks]
         done = True
         for sink, request in requests:

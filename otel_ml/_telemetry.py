@@ -161,7 +161,7 @@ class Orphan:
 
     def __init__(self, parent: State, handle: Telemetry) -> None:
         self._parent, self._handle = parent, weakref.ref(handle)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._child: State | None = None
 
     def successor(self) -> State:

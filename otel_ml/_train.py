@@ -157,6 +157,10 @@ class _Site:
             self.path = _Path(state, self._options)
         return self.path
 
+    def __reduce__(self) -> tuple[type[_Site], tuple[object, ...]]:
+        """Pickle the options without the path, which holds locks and belongs to this process."""
+        return _Site, self._options
+
 
 class _Path:
     """Opens and closes runs where `predict` opens and closes frames."""

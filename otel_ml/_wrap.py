@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Protocol, cast
 
@@ -97,12 +98,12 @@ def _coroutine(function: Function, site: Watches) -> Function:
 
 def _generator(function: Callable[..., Generator[object, object, object]], site: Watches) -> Function:
     def wrapper(*args: object, **kwargs: object) -> Generator[object, object, object]:
+        steps = function(*args, **kwargs)
         path = _path(site)
         frame = path.open(args, kwargs)
         if frame is None:
-            return (yield from function(*args, **kwargs))
+            return (yield from steps)
         path.leave(frame)
-        steps = function(*args, **kwargs)
         advance: Callable[[], object] = steps.__next__
         while True:
             # The span is current only while the generator runs, not while its consumer does.
@@ -122,12 +123,15 @@ def _generator(function: Callable[..., Generator[object, object, object]], site:
             except GeneratorExit:
                 path.enter(frame)
                 try:
-                    steps.close()
+                    # From Python 3.13 on, what the generator returns when it is closed.
+                    value = cast("Callable[[], object]", steps.close)()
                 except BaseException as error:
                     path.fail(frame, error)
                     raise
                 path.leave(frame)
                 path.settle(frame, None, names.PARTIAL)
+                if value is not None:
+                    return value
                 raise
             except BaseException as error:
                 advance = functools.partial(steps.throw, error)
@@ -137,12 +141,12 @@ def _generator(function: Callable[..., Generator[object, object, object]], site:
 
 def _async_generator(function: Callable[..., AsyncGenerator[object, object]], site: Watches) -> Function:
     async def wrapper(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
+        steps = function(*args, **kwargs)
         path = _path(site)
         frame = path.open(args, kwargs)
-        steps = function(*args, **kwargs)
         if frame is not None:
             path.leave(frame)
-        advance: Callable[[], object] = steps.__anext__
+        advance: Callable[[], object] = functools.partial(_first, steps)
         while True:
             if frame is not None:
                 path.enter(frame)
@@ -168,6 +172,16 @@ def _async_generator(function: Callable[..., AsyncGenerator[object, object]], si
                 advance = functools.partial(steps.athrow, error)
 
     return wrapper
+
+
+def _first(steps: AsyncGenerator[object, object]) -> object:
+    """Begin, unknown to the event loop: it closes the wrapper, and two would close what the wrapper closes."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return steps.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 async def _close(steps: AsyncGenerator[object, object], path: Watched, frame: object) -> None:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -122,7 +123,7 @@ class TestShape:
         silencer = re.compile(r"#\s*(?:noqa|type:\s*ignore|pyright:\s*ignore)\b.*")
         found = [
             f"{path.relative_to(ROOT)}:{number} {comment[0]}"
-            for path in (ROOT / folder).rglob("*.py")
+            for path in sorted((ROOT / folder).rglob("*.py"))
             if path != Path(__file__)
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
             if (comment := silencer.search(line)) and not self.EXCUSE.match(comment[0])
@@ -206,6 +207,27 @@ class TestLayers:
 
         assert [name for _, name in imports(path)] == ["typing.TYPE_CHECKING", "opentelemetry.sdk.trace"]
 
+    # Which file a library that is not OpenTelemetry's may be imported in.
+    HOMES: ClassVar = {
+        "google": "exporters/_grpc.py",
+        "grpc": "exporters/_grpc.py",
+        "pytest": "testing/pytest_plugin.py",
+        "sklearn": "_demo.py",
+        "vega_datasets": "_demo.py",
+    }
+
+    def test_a_library_is_imported_in_its_own_file(self) -> None:
+        """No other file imports a framework or the library of a back end, be it by name."""
+        found = [
+            f"{where(path, node)} {name}"
+            for path in PACKAGE
+            for node, name in [*imports(path), *imports_by_name(path)]
+            if (package := name.partition(".")[0]) not in {*STDLIB, "opentelemetry", "otel_ml"}
+            if path != ROOT / "otel_ml" / self.HOMES.get(package, "")
+        ]
+
+        assert found == []
+
     def test_a_version_is_pinned_to_each_lower_bound(self) -> None:
         """The oldest versions that are tested are the oldest that the package admits."""
         bounds = [*SETTINGS["project"]["dependencies"], *SETTINGS["project"]["optional-dependencies"]["demo"]]
@@ -256,6 +278,16 @@ def imports(path: Path, *, types_too: bool = False) -> list[tuple[ast.AST, str]]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found += [(node, f"{node.module}.{alias.name}") for alias in node.names]
     return found
+
+
+def imports_by_name(path: Path) -> list[tuple[ast.AST, str]]:
+    """Return what a file gives to `import_module`."""
+    return [
+        (node, node.args[0].value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args
+        if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+    ]
 
 
 def file_of(module: str) -> Path | None:

@@ -1006,7 +1006,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", where], capture_output=True).returncode:
         pytest.skip("this machine does not let tests mount a disk")
     yield where
-    subprocess.run(["umount", where], check=True)
+    subprocess.run(["umount", "-l", where], check=True)
 
 
 @pytest.mark.faults
