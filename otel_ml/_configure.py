@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from opentelemetry import _logs as logs_api
-from opentelemetry import metrics as metrics_api
-from opentelemetry import trace as trace_api
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,8 +15,10 @@ from otel_ml import _catalog as names
 from otel_ml._assemble import Recipe, assemble
 from otel_ml._current import CURRENT
 from otel_ml._health import Health
-from otel_ml._settings import disabled, exporter_names, from_pyproject, otel_exporter_names
-from otel_ml._shield import failed, logger, tell
+from otel_ml._hosts import global_providers, make_global
+from otel_ml._places import places
+from otel_ml._settings import disabled, from_pyproject
+from otel_ml._shield import failed
 from otel_ml._state import State
 from otel_ml._telemetry import Telemetry, flush_in_child, hold, install, is_current, kept
 from otel_ml.errors import ConfigurationError
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from opentelemetry.sdk.resources import Resource
-
-    from otel_ml._delivery import Exporter, Parts
+    from otel_ml._delivery import Exporter
 
     Place = (
         Exporter
@@ -93,15 +89,16 @@ def configure(
     >>> telemetry.shutdown()
     True
     """
-    _check(sampling, keep_slower_than, interval, resource, service)
+    check_settings(sampling, keep_slower_than, interval, resource, service)
     _check_providers(tracer_provider, meter_provider, logger_provider)
     settings = from_pyproject()
+    host = bool(tracer_provider or meter_provider or logger_provider) or any(global_providers())
     recipe = _recipe(
-        exporters=_places(exporters, settings, host=bool(tracer_provider or meter_provider or logger_provider), join=join),
+        exporters=places(exporters, settings, host=host),
         sampling=sampling if sampling is not None else cast("float | None", settings.get("sampling")),
         keep_slower_than=keep_slower_than,
         interval=interval if interval is not None else cast("float | None", settings.get("interval")),
-        resource=_resource(service, resource, settings),
+        resource=resource_facts(service, resource, settings),
         providers=(tracer_provider, meter_provider, logger_provider),
         join=join,
     )
@@ -113,7 +110,7 @@ def join_host() -> State | None:
     if disabled():
         return None
     try:
-        providers = _global_providers()
+        providers = global_providers()
         if not any(providers):
             return None
         handle = Telemetry(assemble(Recipe((), None, None, 0.5, None, *providers)))
@@ -157,7 +154,7 @@ def _install(recipe: Recipe, set_global: bool | None, *, warn: bool, current: bo
     if not disabled():
         install(handle)
         if set_global is not False and not (recipe.joined and not recipe.exporters):
-            _make_global(state, insist=set_global is True, warn=warn)
+            make_global(state, insist=set_global is True, warn=warn)
         flush_in_child()
     return handle
 
@@ -174,7 +171,7 @@ def _recipe(
 ) -> Recipe:
     if exporters is None or (join and not any(providers)):
         providers = cast("tuple[TracerProvider | None, MeterProvider | None, LoggerProvider | None]", (
-            tuple(given or found for given, found in zip(providers, _global_providers(), strict=True))
+            tuple(given or found for given, found in zip(providers, global_providers(), strict=True))
         ))  # fmt: skip
     if exporters is None and sampling is not None:
         raise ConfigurationError(
@@ -184,69 +181,7 @@ def _recipe(
     return Recipe(exporters or (), resource, sampling, keep_slower_than, interval, *providers)
 
 
-def _places(
-    given: Sequence[object] | None, settings: Mapping[str, object], *, host: bool, join: bool | None
-) -> tuple[object, ...] | None:
-    """Return the exporters, or None where a host's providers are to be joined instead."""
-    if given is not None:
-        if isinstance(given, str) or not isinstance(given, Sequence):
-            raise ConfigurationError(
-                f"exporters must be a list, not {type(given).__name__}. Write exporters=[otel_ml.exporters.Local()]."
-            )
-        return tuple(given)
-    named = exporter_names()
-    if named is None and (host or any(_global_providers())):
-        return None
-    by_signal = otel_exporter_names() if named is None else None
-    if by_signal is not None:
-        return tuple(Only(cast("Exporter", _named(name)), signals) for name, signals in by_signal.items())
-    if named is None and settings.get("exporters") is not None:
-        named = [str(name).lower() for name in cast("Sequence[object]", settings["exporters"])]
-    if named is not None:
-        return tuple(_named(name) for name in named if name != "none")
-    from otel_ml.exporters.local import Local, serves_a_person
-
-    if serves_a_person():
-        place = Local()
-        logger.warning("otel_ml writes to the %s. Pass exporters=[...] to send telemetry elsewhere.", place.describe())
-        return (place,)
-    logger.warning("otel_ml exports nothing here. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).")
-    return ()
-
-
-@dataclass(frozen=True)
-class Only:
-    """An exporter of ours for some of the signals, as OpenTelemetry's variables choose them."""
-
-    place: Exporter
-    signals: frozenset[str]
-
-    def build(self, resource: Resource) -> Parts:
-        """Build the exporter without the signals that were not asked for."""
-        built = self.place.build(resource)
-        return replace(
-            built,
-            spans=built.spans if "spans" in self.signals else None,
-            metrics=built.metrics if "metrics" in self.signals else None,
-            events=built.events if "events" in self.signals else None,
-        )
-
-    def describe(self) -> str:
-        """Return where telemetry goes."""
-        return self.place.describe()
-
-
-def _named(name: str) -> object:
-    from otel_ml import exporters
-
-    known = {one.lower(): one for one in exporters.__all__ if one in {"OTLP", "Console", "Local"}}
-    if name not in known:
-        raise ConfigurationError(f"There is no exporter named {name!r}. Use {', '.join(sorted(known))} or none.")
-    make: Callable[[], object] = getattr(exporters, known[name])
-    return make()
-
-
-def _resource(
+def resource_facts(
     service: str | None, given: Mapping[str, Attribute] | None, settings: Mapping[str, object]
 ) -> dict[str, Attribute]:
     made = {**cast("Mapping[str, Attribute]", settings.get("resource", {})), **(given or {})}
@@ -258,51 +193,7 @@ def _resource(
     return made
 
 
-def _global_providers() -> tuple[TracerProvider | None, MeterProvider | None, LoggerProvider | None]:
-    """Return the global providers that are the SDK's and not ours; a proxy says that the host has set none."""
-    ours = kept()
-    own: tuple[object, ...] = ()
-    if ours is not None:
-        own = (ours.tracer_provider, ours.meter_provider, ours.logger_provider)
-    own = (*own, *_made_global)
-    tracers, meters, loggers = (
-        trace_api.get_tracer_provider(),
-        metrics_api.get_meter_provider(),
-        logs_api.get_logger_provider(),
-    )
-    return (
-        tracers if isinstance(tracers, TracerProvider) and not any(tracers is one for one in own) else None,
-        meters if isinstance(meters, MeterProvider) and not any(meters is one for one in own) else None,
-        loggers if isinstance(loggers, LoggerProvider) and not any(loggers is one for one in own) else None,
-    )
-
-
-# OpenTelemetry lets a global provider be set once a process: those we set must not be taken for a host's later.
-_made_global: list[object] = []
-
-
-def _make_global(state: State, *, insist: bool, warn: bool) -> None:
-    others = [one for one in _global_providers() if one is not None]
-    if others and warn:
-        tell(
-            "parents_elsewhere",
-            "This program has OpenTelemetry providers of its own, to which the parents of otel_ml's spans go. "
-            "Pass join=True to send otel_ml's spans there too.",
-        )
-    if others and insist:
-        raise ConfigurationError(
-            "set_global=True, but OpenTelemetry's global providers are set already. Leave set_global out, or join=True."
-        )
-    if others or _made_global:
-        return
-    if type(trace_api.get_tracer_provider()) is trace_api.ProxyTracerProvider:
-        trace_api.set_tracer_provider(state.tracer_provider)
-        metrics_api.set_meter_provider(state.meter_provider)
-        logs_api.set_logger_provider(state.logger_provider)
-        _made_global.extend((state.tracer_provider, state.meter_provider, state.logger_provider))
-
-
-def _check(
+def check_settings(
     sampling: object, keep_slower_than: object, interval: object, resource: object, service: object
 ) -> None:
     if service is not None and (type(service) is not str or not service.strip()):

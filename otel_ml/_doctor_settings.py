@@ -16,6 +16,7 @@ from otel_ml import _catalog as names
 from otel_ml import _configure
 from otel_ml._assemble import make_resource
 from otel_ml._current import CURRENT
+from otel_ml._places import places
 from otel_ml._settings import disabled, exporter_names, from_pyproject, otel_exporter_names
 from otel_ml._shield import logger
 from otel_ml.errors import ConfigurationError
@@ -49,11 +50,11 @@ def configured(app: str | None) -> Configured:
     app = app if app is not None else cast("str | None", table.get("app"))
     settings: Mapping[str, object] = {} if app is None else _settings(app)
     given = cast("Sequence[object] | None", settings.get("exporters"))
-    _configure._check(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
+    _configure.check_settings(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
     with hearing():
         # What it would tell its user about a default, the doctor says in its own words.
-        found = _configure._places(given, table, host=False, join=None)
-    resource = _configure._resource(
+        found = places(given, table, host=False)
+    resource = _configure.resource_facts(
         cast("str | None", settings.get("service")),
         cast("Mapping[str, _configure.Attribute] | None", settings.get("resource")),
         table,

@@ -1,25 +1,27 @@
-"""The fast path: how one decorated function or `with` block is opened and closed under one state."""
+"""How one decorated function or `with` block is observed under one state, whatever becomes of the call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Status, StatusCode
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
+from otel_ml._fast import Open, closes, opens
+from otel_ml._frames import CALL_KEY, FRAME, former, is_cancellation, place
 from otel_ml._ledger import FOLD_AT
-from otel_ml._otel_private import NO_STATE, SPAN_KEY, SUPPRESS_KEY, get_context, make_context, set_context
-from otel_ml._rows import COUNTERS, one, rows
+from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
 from otel_ml._shield import failed
-from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled, draw
+from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled
 from otel_ml._values import qualified
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from opentelemetry.util.types import AttributeValue
 
     from otel_ml._predictions import Labels, ModelSeries
@@ -27,14 +29,9 @@ if TYPE_CHECKING:
     from otel_ml._site import Site
     from otel_ml._state import State
 
-# The key under which the current Call or Run is kept, beside the current span.
-CALL_KEY = "otel_ml-call"
-# A call without a span has no need of a new context: a variable of its own costs a third.
-FRAME: ContextVar[Counted | None] = ContextVar("otel_ml_frame", default=None)
 ERROR = Status(StatusCode.ERROR)
+# Distinct batch sizes of a model whose attributes are shared between spans.
 MAX_SIZES = 256
-
-Open = Callable[[tuple[object, ...], dict[str, object]], "Frame | None"]
 
 
 class Path:
@@ -56,8 +53,8 @@ class Path:
         self.by_rows: dict[int, dict[str, AttributeValue]] = {}
         self.on_end = state.tracing.on_end
         self.counted_class: type[Counted] = type("Counted", (Counted,), {"path": self})
-        self.open: Open = _opens(self)
-        self.close: Callable[[Frame, object], None] = _closes(self)
+        self.open: Open = opens(self)
+        self.close: Callable[[Frame, object], None] = closes(self)
 
     # ------------------------------------------------------------------------------------------- when it went well
     def finish(self, frame: Frame, result: object) -> None:
@@ -83,17 +80,18 @@ class Path:
         if isinstance(frame, Counted):
             frame.outer = FRAME.set(frame)
             return
-        context, inner = get_context(), frame.inner or {}
+        context = get_context()
+        inner = frame.inner if frame.inner is not None else Context()
         if context is not frame.outer:
             kept = {SPAN_KEY: inner.get(SPAN_KEY, frame), CALL_KEY: inner.get(CALL_KEY, frame)}
             frame.outer, inner = context, Context({**context, **kept})
-        set_context(inner)  # type: ignore[arg-type]  # `leave` comes before `enter` and sets it
+        set_context(inner)
 
     def _restore(self, frame: Frame) -> None:
         """Make current what was current before the frame, if the frame (or a child of it) still is."""
         if isinstance(frame, Counted):
             if FRAME.get() is frame:
-                FRAME.set(_former(frame))
+                FRAME.set(former(frame))
         elif get_context().get(CALL_KEY) is frame:
             set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
 
@@ -213,221 +211,3 @@ class Path:
             if len(self.by_rows) < MAX_SIZES:
                 self.by_rows[count] = found
         return found
-
-
-def _former(frame: Counted) -> Counted | None:
-    """Return what was current before the frame; its token can be spent only in the context that made it."""
-    former = frame.outer.old_value  # type: ignore[attr-defined]  # the token that FRAME.set returned
-    return None if former is Token.MISSING else cast("Counted | None", former)
-
-
-def current_frame() -> object:
-    """Return the innermost frame or run around the caller, or None."""
-    counted, other = FRAME.get(), get_context().get(CALL_KEY)
-    if counted is None or other is None:
-        return counted if other is None else other
-    return counted if counted.began > other.began else other  # type: ignore[attr-defined]  # a frame or a run
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Say whether an exception means that the call was not wanted any more, rather than that it failed."""
-    if isinstance(error, GeneratorExit):
-        return True
-    if isinstance(error, SystemExit):
-        return error.code in (None, 0)
-    return qualified(type(error)) in _CANCELLATIONS or _is_cancelled_error(error)
-
-
-_CANCELLATIONS = frozenset({"trio.Cancelled", "asyncio.exceptions.CancelledError"})
-
-
-def _is_cancelled_error(error: BaseException) -> bool:
-    import sys
-
-    asyncio = sys.modules.get("asyncio.exceptions")
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
-
-
-def place(error: BaseException) -> dict[str, AttributeValue]:
-    """Return where an exception was raised: function, file and line, never its text."""
-    trace = error.__traceback__
-    if trace is None:
-        return {}
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    return {names.CODE_FUNCTION: code.co_qualname, names.CODE_FILE: code.co_filename, names.CODE_LINE: trace.tb_lineno}
-
-
-def _opens(path: Path) -> Open:
-    """Make `open`: find the parent, decide, start the clock, and make the frame current."""
-    state, site, span_class = path.state, path.site, path.span_class
-    opened, skip, tracing = path.models.opened, site.skip, state.tracing
-    bound = tracing.bound
-    always = bound == EVERY
-    now, clock, get, put, suppress, key = perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
-    new = cast("Callable[[type[LightSpan] | None], LightSpan]", object.__new__)  # None only where `counted` is used
-    frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
-    new_counted = path.counted_class
-
-    single: object = None
-
-    def size(args: tuple[object, ...], kwargs: dict[str, object]) -> int:
-        nonlocal single
-        batch = args[skip] if len(args) > skip else next(iter(kwargs.values()), None)
-        count = rows(batch)
-        if not skip and counters.get(id(type(batch))) is one:
-            # The next argument of this class is known to be one row by one comparison.
-            single = type(batch)
-        return count
-
-    def counted(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
-        context = get()
-        if context and suppress in context:
-            return None
-        opened(None)
-        frame = new_counted()
-        if not args or type(args[0]) is not single:
-            frame.rows = size(args, kwargs)
-        frame.outer = frame_set(frame)
-        frame.began = now()
-        return frame
-
-    def ask(
-        context: Context, parent: SpanContext | None, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> Frame | None:
-        try:
-            frame = tracing.ask(path, context, parent, size(args, kwargs))
-        except Exception:
-            failed("ask the sampler")
-            return counted(args, kwargs)
-        opened(None)
-        return frame
-
-    def open_(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
-        context = get()
-        parent = None
-        if context:
-            if suppress in context:
-                return None
-            current = context.get(key)
-            if current is not None:
-                parent = current.get_span_context()  # type: ignore[attr-defined]  # what the API keeps there is a Span
-                if not parent.is_valid:
-                    parent = None
-        if bound is None:
-            return ask(context, parent, args, kwargs)
-        if parent is None:
-            trace_id = draw(128) or 1
-            if not always and trace_id & _LOW_BITS >= bound:
-                opened(None)
-                root = Unsampled()
-                root.path, root.call, root.inner = path, None, None
-                root.rows, root.outer = size(args, kwargs), context
-                root.trace_id = trace_id
-                put(Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root}))
-                root.began = now()
-                return root
-            span = new(span_class)
-            span._context = make_context(trace_id, draw(64) or 1, sampled_flags, NO_STATE)
-        elif parent.trace_flags & 1:
-            span = new(span_class)
-            flags = parent.trace_flags & sampled_flags
-            span._context = make_context(
-                parent.trace_id, draw(64) or 1, sampled_flags if flags == sampled_flags else TraceFlags(flags), parent.trace_state
-            )
-            span._parent = parent
-        else:
-            return counted(args, kwargs)
-        opened(None)
-        count = 1 if args and type(args[0]) is single else size(args, kwargs)
-        if count != 1:
-            span._attributes = path.by_rows.get(count) or path.sized(count)
-            span.rows = count
-        span.path, span.outer = path, context
-        put(Context({**context, key: span, CALL_KEY: span}) if context else Context({key: span, CALL_KEY: span}))
-        span.began = began = now()
-        span._start_time = began + clock.anchor
-        if tracing.foreign:
-            tracing.on_start(span, context)
-        return span
-
-    chosen: Open = open_ if span_class is not None else counted
-
-    def open_and_note(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
-        frame = chosen(args, kwargs)
-        if frame is not None:
-            site.note(path, frame, args, kwargs)
-        return frame
-
-    return open_and_note if site.remembers else chosen
-
-
-def _closes(path: Path) -> Callable[[Frame, object], None]:
-    """Make `close` for a plain function: stop the clock, restore the context, note, hand on."""
-    series, now, clock, fold_at, tracing = path.series, perf_counter_ns, CLOCK, FOLD_AT, path.state.tracing
-    note, size, values, slow = series.note, series.size, series.values, path.state.slow_ns
-    remembers, put, frame_reset, takes = path.site.remembers, set_context, FRAME.reset, tracing.takes
-    light = path.span_class if tracing.bound is not None else None
-    counted = path.counted_class
-
-    def close_counted(frame: Frame, result: object) -> None:
-        ended = now()
-        try:
-            frame_reset(frame.outer)  # type: ignore[arg-type]  # the token that FRAME.set returned, in this context
-            call = frame.call
-            if call is not None:
-                if call.loud or remembers:
-                    path.settle(frame, result, ended=ended)
-                    return
-                call.ended(result)
-            # A size of one is not noted: the series tells by how many more durations than sizes there are.
-            if frame.rows != 1:
-                size(frame.rows)
-            note(ended - frame.began)
-            if len(values) > fold_at:
-                series.fold_soon()
-        except Exception:
-            failed("record a call")
-
-    def close(frame: Frame, result: object) -> None:
-        ended = now()
-        kind = type(frame)
-        if kind is counted:
-            close_counted(frame, result)
-            return
-        try:
-            put(frame.outer)  # type: ignore[arg-type]  # what get_context returned
-            call = frame.call
-            if call is not None:
-                if call.loud or remembers:
-                    path.settle(frame, result, ended=ended)
-                    return
-                call.ended(result)
-                if kind is not Unsampled:
-                    # A span in a queue must not hold the call's result.
-                    frame.call = None
-            took = ended - frame.began
-            if frame.rows != 1:
-                size(frame.rows)
-            note(took)
-            if kind is light and not tracing.foreign and frame._end_time is None:  # type: ignore[union-attr]  # a LightSpan
-                frame._end_time = ended + clock.anchor  # type: ignore[union-attr]  # likewise
-                for take in takes:
-                    take(frame)  # type: ignore[arg-type]  # likewise
-            elif kind is Unsampled:
-                if took > slow:
-                    path.late(frame, ended)  # type: ignore[arg-type]  # an Unsampled
-            else:
-                path.end(frame, ended)  # type: ignore[arg-type]  # a LightSpan
-            if len(values) > fold_at:
-                series.fold_soon()
-        except Exception:
-            failed("record a call")
-
-    return close if path.span_class is not None else close_counted
-
-
-# The official ratio sampler looks at the low 64 bits of a trace id; so do we, and both agree on every trace.
-_LOW_BITS = (1 << 64) - 1
-EVERY = 1 << 64

@@ -170,6 +170,11 @@ class Run:
         return self._state
 
     @property
+    def began(self) -> int:
+        """When the run began, on the monotonic clock in nanoseconds; 0 when nothing is observed."""
+        return self._scope.began if self._scope is not None else 0
+
+    @property
     def logged(self) -> int:
         """How many steps have been logged."""
         return self._logged

@@ -10,7 +10,9 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
-from otel_ml._observe import CALL_KEY, ERROR, EVERY, is_cancellation, place
+from otel_ml._fast import EVERY
+from otel_ml._frames import CALL_KEY, is_cancellation, place
+from otel_ml._observe import ERROR
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
 from otel_ml._shield import failed
 from otel_ml._span import SAMPLED, LightSpan, Unsampled, draw

@@ -13,7 +13,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otel_ml import _catalog as names
 from otel_ml._events import Deferred, Event
 from otel_ml._ledger import Ledger
-from otel_ml._observe import Path, current_frame
+from otel_ml._frames import current_frame
+from otel_ml._observe import Path
 from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
 from otel_ml._providers import Closes, close_all

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Tra
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from otel_ml._clock import CLOCK
+from otel_ml._frames import CALL_KEY, FRAME
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, id_is_random, on_ending, random_bit, set_context
 from otel_ml._shield import failed
 from otel_ml._span import Counted, Frame, Ids, LightSpan, Unsampled
@@ -76,8 +77,6 @@ class Tracing:
 
     def ask(self, path: Path, context: Context, parent: SpanContext | None, count: int) -> Frame:
         """Open a frame as a custom sampler or id generator decides, the way the SDK's tracer does."""
-        from otel_ml._observe import CALL_KEY, FRAME
-
         span_class = path.span_class
         assert span_class is not None  # noqa: S101  # asked only for sites that have spans
         decided = self.decide(span_class, parent, path.sized(count) if count != 1 else path.attributes)

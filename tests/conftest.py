@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry import context
 
 import otel_ml
 from otel_ml import _shield
 from otel_ml._current import CURRENT
+from otel_ml._frames import FRAME
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +32,15 @@ def unshielded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(autouse=True)
 def no_state_left() -> Iterator[None]:
-    """The module-level state is shut down and forgotten after each test."""
+    """The module-level state is shut down and forgotten after each test, and nothing stays current."""
     yield
+    left = otel_ml.current(), {**context.get_current()}
+    context.attach(context.Context())
+    FRAME.set(None)
     if CURRENT.state is not None:
         otel_ml.shutdown(timeout=2.0)
         CURRENT.state = None
+    assert left == (None, {})
 
 
 @pytest.fixture

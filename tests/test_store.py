@@ -46,6 +46,14 @@ def store(path: Path) -> Iterator[Store]:
     made.close()
 
 
+@pytest.fixture
+def memory() -> Iterator[sqlite3.Connection]:
+    """A database in memory."""
+    connection = sqlite3.connect(":memory:")
+    yield connection
+    connection.close()
+
+
 opened: list[Records] = []
 
 
@@ -79,11 +87,7 @@ def size(path: Path) -> int:
 
 def sound(path: Path) -> bool:
     """Say whether SQLite finds nothing wrong with the file."""
-    connection = sqlite3.connect(path)
-    try:
-        return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
-    finally:
-        connection.close()
+    return sql(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -129,21 +133,23 @@ class TestValues:
         assert repr(decode(encode(value))) == repr(value)
 
     @given(anything)
-    def test_json_is_what_sqlite_and_others_can_read(self, value: Any) -> None:
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_json_is_what_sqlite_and_others_can_read(self, memory: sqlite3.Connection, value: Any) -> None:
         """The text is JSON to the letter: no NaN, and nothing that cannot be encoded."""
         text = encode(value)
 
         assert text.encode()
-        assert sqlite3.connect(":memory:").execute("SELECT json_valid(?)", (text,)).fetchone() == (1,)
+        assert memory.execute("SELECT json_valid(?)", (text,)).fetchone() == (1,)
 
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers() | st.floats() | st.sampled_from([2**63, -(2**63), 2**70, -(2**70)]))
-    def test_numbers_survive_a_column(self, value: float) -> None:
+    def test_numbers_survive_a_column(self, memory: sqlite3.Connection, value: float) -> None:
         """NaN, infinities, the sign of zero and integers of any size come back from SQLite as they were."""
-        connection = sqlite3.connect(":memory:")
-        connection.execute("CREATE TABLE t (v)")
-        connection.execute("INSERT INTO t VALUES (?)", (encode_number(value),))
+        memory.execute("DROP TABLE IF EXISTS t")
+        memory.execute("CREATE TABLE t (v)")
+        memory.execute("INSERT INTO t VALUES (?)", (encode_number(value),))
 
-        found = decode_number(connection.execute("SELECT v FROM t").fetchone()[0])
+        found = decode_number(memory.execute("SELECT v FROM t").fetchone()[0])
 
         assert repr(found) == repr(value)
 
@@ -231,6 +237,27 @@ class TestSpans:
 
         found = [s.attributes["number_of_batch"] for s in read(store.path).spans()]
         assert found == [n for n in range(50) for _ in range(20)]
+
+    def test_attributes_made_on_demand_are_not_confused(self, store: Store) -> None:
+        """Somebody's own span may make its attributes anew each time they are asked for."""
+
+        class Foreign:
+            def __init__(self, span: Any) -> None:
+                self.span = span
+
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("_"):
+                    raise AttributeError(name)
+                return getattr(self.span, name)
+
+            @property
+            def attributes(self) -> dict[str, Any]:
+                return dict(self.span.attributes)
+
+        foreign: list[Any] = [Foreign(span) for span in calls(200)]
+
+        assert store.write_spans(foreign) == 0
+        assert [s.attributes["number"] for s in read(store.path).spans()] == list(range(200))
 
     def test_one_bad_span_costs_one_span(self, store: Store) -> None:
         """What cannot be read or stored is refused and counted; the others stay, in their order."""
@@ -371,10 +398,8 @@ class TestMetrics:
             meter.calls.add(1, {"model": "a"})
             store.write_metrics(meter.read())
 
-        connection = sqlite3.connect(store.path)
-        assert connection.execute("SELECT count(*) FROM series").fetchone() == (1,)
-        assert connection.execute("SELECT count(*) FROM origin").fetchone() == (1,)
-        connection.close()
+        assert sql(store.path, "SELECT count(*) FROM series") == [(1,)]
+        assert sql(store.path, "SELECT count(*) FROM origin") == [(1,)]
 
 
 # ------------------------------------------------------------------------------------------------ bounds
@@ -451,13 +476,8 @@ class TestBounds:
         store.write_events(steps(10, run="old"))
         store.write_metrics(meter.read())
         store.close()
-        connection = sqlite3.connect(path)
-        for table in ("span", "event", "point"):
-            connection.execute(f"UPDATE {table} SET stored = stored - 3600")
-        for table in ("series", "origin"):
-            connection.execute(f"UPDATE {table} SET seen = seen - 3600")
-        connection.commit()
-        connection.close()
+        for table, column in (("span", "stored"), ("event", "stored"), ("point", "stored"), ("series", "seen"), ("origin", "seen")):
+            sql(path, f"UPDATE {table} SET {column} = {column} - 3600")
         kept = Store(path, max_age=7200)
         kept.write_spans(calls(5, age="new"))
         kept.close()
@@ -471,9 +491,7 @@ class TestBounds:
         assert records.counts() == {"spans": 5, "events": 1, "points": 0}
         assert {s.attributes["age"] for s in records.spans()} == {"new"}
         assert [e.origin.scope for e in records.events()] == ["tests"]
-        connection = sqlite3.connect(path)
-        assert connection.execute("SELECT count(*) FROM series").fetchone() == (0,)
-        connection.close()
+        assert sql(path, "SELECT count(*) FROM series") == [(0,)]
 
     def test_a_replay_of_the_past_is_not_old(self, path: Path) -> None:
         """Age is counted from the writing: events of 2013, replayed now, stay."""
@@ -715,6 +733,48 @@ def test_forked_children_write_and_leave_the_parents_store_alone(path: Path) -> 
     assert sound(path)
 
 
+UNTOLD = """
+import ctypes, os, sys, threading
+from pathlib import Path
+from otel_ml._store import Store
+from tests.store_records import steps
+store = Store(Path(sys.argv[1]))
+store.write_events(steps(5, run="parent"))
+taken, leave = threading.Event(), threading.Event()
+def hold():
+    with store._turn:
+        taken.set()
+        leave.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+taken.wait()
+child = ctypes.CDLL(None).fork()
+if not child:
+    store.write_events(steps(5, run="child"))
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+leave.set()
+thread.join()
+store.write_events(steps(5, run="parent", first=5))
+store.close()
+sys.exit(status)
+"""
+
+
+@pytest.mark.faults
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="forks through the C library")
+def test_a_fork_that_python_is_not_told_of(path: Path) -> None:
+    """A server written in C forks without Python's hooks, perhaps while a thread writes: the child notices by itself."""
+    program = python(UNTOLD, path)
+    _, errors = program.communicate(timeout=60)
+
+    assert program.returncode == 0, errors
+    records = read(path)
+    assert [e.attributes[names.STEP] for e in records.events(run="parent")] == list(range(10))
+    assert [e.attributes[names.STEP] for e in records.events(run="child")] == list(range(5))
+
+
 # ------------------------------------------------------------------------------------------------ files
 def foreign_text(path: Path) -> None:
     """Somebody's notes."""
@@ -723,28 +783,18 @@ def foreign_text(path: Path) -> None:
 
 def foreign_database(path: Path) -> None:
     """Somebody else's database, in the mode that a store has too."""
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA application_id = 77")
-    connection.execute("CREATE TABLE span (mine)")
-    connection.commit()
-    connection.close()
+    sql(path, "PRAGMA journal_mode = WAL", "PRAGMA application_id = 77", "CREATE TABLE span (mine)")
 
 
 def unnamed_database(path: Path) -> None:
     """A database that says nothing of whose it is."""
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE t (mine)")
-    connection.commit()
-    connection.close()
+    sql(path, "CREATE TABLE t (mine)")
 
 
 def newer(path: Path) -> None:
     """A store of a version to come."""
     written(path)
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
+    sql(path, f"PRAGMA user_version = {VERSION + 1}")
 
 
 def truncated(path: Path) -> None:
@@ -764,10 +814,7 @@ def scribbled(path: Path) -> None:
 def beheaded(path: Path) -> None:
     """A store without its tables."""
     written(path)
-    connection = sqlite3.connect(path)
-    connection.execute("DROP TABLE origin")
-    connection.commit()
-    connection.close()
+    sql(path, "DROP TABLE origin")
 
 
 def written(path: Path) -> None:
@@ -907,18 +954,13 @@ class TestFiles:
         store.write_spans(calls(1))
         store.close()
 
-        connection = sqlite3.connect(store.path)
-        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
-        connection.close()
+        assert sql(store.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+        assert sql(store.path, "PRAGMA user_version") == [(VERSION,)]
 
     def test_a_damaged_record_costs_itself(self, store: Store) -> None:
         """A row that cannot be read is left out and counted."""
         store.write_spans(calls(5))
-        connection = sqlite3.connect(store.path)
-        connection.execute("UPDATE span SET attributes = '{oops' WHERE id = 3")
-        connection.commit()
-        connection.close()
+        sql(store.path, "UPDATE span SET attributes = '{oops' WHERE id = 3")
         records = read(store.path)
 
         assert [s.attributes["number"] for s in records.spans()] == [0, 1, 3, 4]

@@ -242,7 +242,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "bool and len raise": lambda: _error(__bool__=_boom, __len__=_boom),
     "class raises": lambda: _error(__class__=property(_boom)),
     "class says cancelled": lambda: _error(__class__=property(lambda self: asyncio.CancelledError)),
-    "traceback raises": lambda: _error(__traceback__=property(_boom)),
+    "traceback raises": lambda: _error(__traceback__=property(_boom, lambda self, trace: None)),
     "args raise": lambda: _error(args=property(_boom)),
     "code raises": lambda: _error(SystemExit, code=property(_boom)),
     "getattribute raises": lambda: _error(__getattribute__=_boom),

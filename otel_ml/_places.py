@@ -1,0 +1,82 @@
+"""Which exporters `configure()` uses, when it was told and when it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from otel_ml._settings import exporter_names, otel_exporter_names
+from otel_ml._shield import logger
+from otel_ml.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_ml._delivery import Exporter, Parts
+
+
+def places(
+    given: Sequence[object] | None, settings: Mapping[str, object], *, host: bool
+) -> tuple[object, ...] | None:
+    """Return the exporters to use, or None where the providers of a `host` are to be joined instead.
+
+    In this order: those given, `OTEL_ML_EXPORTERS`, the host, OpenTelemetry's own variables, `[tool.otel_ml]`, and the
+    local store where there is a person to look at it.
+    """
+    if given is not None:
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ConfigurationError(
+                f"exporters must be a list, not {type(given).__name__}. Write exporters=[otel_ml.exporters.Local()]."
+            )
+        return tuple(given)
+    named = exporter_names()
+    if named is None and (host):
+        return None
+    by_signal = otel_exporter_names() if named is None else None
+    if by_signal is not None:
+        return tuple(Only(cast("Exporter", named_place(name)), signals) for name, signals in by_signal.items())
+    if named is None and settings.get("exporters") is not None:
+        named = [str(name).lower() for name in cast("Sequence[object]", settings["exporters"])]
+    if named is not None:
+        return tuple(named_place(name) for name in named if name != "none")
+    from otel_ml.exporters.local import Local, serves_a_person
+
+    if serves_a_person():
+        place = Local()
+        logger.warning("otel_ml writes to the %s. Pass exporters=[...] to send telemetry elsewhere.", place.describe())
+        return (place,)
+    logger.warning("otel_ml exports nothing here. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).")
+    return ()
+
+
+@dataclass(frozen=True)
+class Only:
+    """An exporter of ours for some of the signals, as OpenTelemetry's variables choose them."""
+
+    place: Exporter
+    signals: frozenset[str]
+
+    def build(self, resource: Resource) -> Parts:
+        """Build the exporter without the signals that were not asked for."""
+        built = self.place.build(resource)
+        return replace(
+            built,
+            spans=built.spans if "spans" in self.signals else None,
+            metrics=built.metrics if "metrics" in self.signals else None,
+            events=built.events if "events" in self.signals else None,
+        )
+
+    def describe(self) -> str:
+        """Return where telemetry goes."""
+        return self.place.describe()
+
+
+def named_place(name: str) -> object:
+    from otel_ml import exporters
+
+    known = {one.lower(): one for one in exporters.__all__ if one in {"OTLP", "Console", "Local"}}
+    if name not in known:
+        raise ConfigurationError(f"There is no exporter named {name!r}. Use {', '.join(sorted(known))} or none.")
+    make: Callable[[], object] = getattr(exporters, known[name])
+    return make()
