@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from time import perf_counter, time_ns
 
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -19,10 +19,11 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.util.types import AttributeValue
 
 QUEUE = 131_072
 # Six attributes on the span and three on each metric. They are made once, which favours the baseline.
-ON_SPAN = {
+ON_SPAN: Mapping[str, AttributeValue] = {
     "ml.operation.name": "predict",
     "ml.model.name": "churn",
     "ml.model.version": "3.2",
@@ -30,8 +31,16 @@ ON_SPAN = {
     "ml.task.type": "classification",
     "ml.prediction.batch.size": 1,
 }
-ON_METRICS = {"ml.operation.name": "predict", "ml.model.name": "churn", "ml.model.version": "3.2"}
-STEP = {"ml.model.name": "churn", "ml.model.version": "3.2", "ml.training.run.id": "0123456789abcdef"}
+ON_METRICS: Mapping[str, AttributeValue] = {
+    "ml.operation.name": "predict",
+    "ml.model.name": "churn",
+    "ml.model.version": "3.2",
+}
+STEP: Mapping[str, AttributeValue] = {
+    "ml.model.name": "churn",
+    "ml.model.version": "3.2",
+    "ml.training.run.id": "0123456789abcdef",
+}
 
 
 def score(x: int) -> int:
@@ -206,11 +215,16 @@ class NullMetrics(MetricExporter):
             for point in metric.data.data_points
         )
 
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
+    def export(
+        self,
+        metrics_data: MetricsData,
+        timeout_millis: float = 10_000,  # noqa: ARG002 - the SDK's signature, here and below
+        **kwargs: object,  # noqa: ARG002 - likewise
+    ) -> MetricExportResult:
         self._last = metrics_data
         return MetricExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002 - likewise
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
@@ -227,7 +241,7 @@ class NullEvents(LogRecordExporter):
         self.seen += len(batch)
         return LogRecordExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: int = 10_000) -> bool:
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:  # noqa: ARG002 - likewise
         return True
 
     def shutdown(self) -> None:

@@ -17,7 +17,7 @@ from time import sleep
 from byhand import ByHand, NullEvents, NullMetrics, NullSpans, score
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from rounds import Incomplete, looped, spend
+from rounds import LossError, looped, spend
 
 import otel_ml
 
@@ -43,19 +43,21 @@ def main(name: str, rounds: int) -> None:
 def unconfigured(rounds: int) -> list[Figure]:
     """What a decorated function costs where nobody called `configure`, above a wrapper that does nothing."""
 
-    def bare(*args: object, **kwargs: object) -> object:
-        return score(*args, **kwargs)  # type: ignore[arg-type]  # whatever it was called with
+    def bare(*args: int, **kwargs: int) -> object:
+        return score(*args, **kwargs)
 
     watched, calls = looped(otel_ml.predict(model="churn")(score)), 200_000
-    plain = looped(bare)  # type: ignore[arg-type]  # like `score`
+    plain = looped(bare)
     pairs = [(spend(plain, nothing, calls), spend(watched, nothing, calls)) for _ in range(rounds + 1)][1:]
     above = median(mine - theirs for theirs, mine in pairs)
     return [
-        Figure("not configured, above a bare wrapper", "ns", above, 60, 30, f"wrapper {median(p[0] for p in pairs):.0f}")
+        Figure(
+            "not configured, above a bare wrapper", "ns", above, 60, 30, f"wrapper {median(p[0] for p in pairs):.0f}"
+        )
     ]
 
 
-def disabled(rounds: int) -> list[Figure]:
+def disabled(_rounds: int) -> list[Figure]:
     """Whether `OTEL_SDK_DISABLED` makes the decorator give the function itself."""
     script = (
         "import otel_ml\n"
@@ -71,7 +73,7 @@ def imported(rounds: int) -> list[Figure]:
     ours = [import_ms("otel_ml") for _ in range(rounds)]
     theirs = [import_ms("opentelemetry.trace, opentelemetry.metrics") for _ in range(rounds)]
     api = f"OpenTelemetry's API {median(theirs):.0f}"
-    return [Figure("import otel_ml", "ms", median(ours), 15, None, api)]
+    return [Figure("import otel_ml", "ms", median(ours), None, 15, api)]
 
 
 def import_ms(modules: str) -> float:
@@ -95,7 +97,7 @@ def threads(rounds: int) -> list[Figure]:
             if turn:
                 taken[count].append(sum(spent) / bursts)
     if spans.seen != burst * bursts * len(counts) * (rounds + 1) or not telemetry.health().ok:
-        raise Incomplete(f"{spans.seen:,} spans arrived; {telemetry.health()}")
+        raise LossError(f"{spans.seen:,} spans arrived; {telemetry.health()}")
     alone = taken[1]
     found: list[Figure] = []
     for count in counts[1:]:
@@ -126,7 +128,7 @@ def in_threads(run: Callable[[int], object], count: int) -> Callable[[int], obje
 
 
 # ------------------------------------------------------------------------------------------------ memory
-def memory(rounds: int) -> list[Figure]:
+def memory(_rounds: int) -> list[Figure]:
     """What a span holds while it waits for a back end that does not answer."""
     calls, stuck, also_stuck = 10_000, Stuck(), Stuck()
     telemetry = otel_ml.configure(exporters=[stuck])
@@ -135,7 +137,7 @@ def memory(rounds: int) -> list[Figure]:
     stuck.go_on.set()
     telemetry.shutdown()
     if queued < calls:
-        raise Incomplete(f"{calls:,} calls were made, but {queued:,} spans were queued")
+        raise LossError(f"{calls:,} calls were made, but {queued:,} spans were queued")
 
     baseline = ByHand(spans=also_stuck)
     theirs = held_by(looped(baseline.call()), calls)

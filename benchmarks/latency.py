@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter, perf_counter_ns, sleep
@@ -52,7 +52,7 @@ def paced(calls: int) -> Iterator[float]:
 
 
 @contextmanager
-def collector(mode: str) -> Iterator[str]:
+def collector(mode: str) -> Generator[str]:
     """Run a collector in a process of its own, which would otherwise hold the interpreter's lock now and then."""
     process = subprocess.Popen(
         [sys.executable, __file__, "collector", mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -14,7 +14,7 @@ from byhand import QUEUE, ByHand, LogsByHand, NullEvents, NullMetrics, NullSpans
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from rounds import Incomplete, Run, Side, compare, looped
+from rounds import LossError, Run, Side, compare, looped
 
 import otel_ml
 from otel_ml import _catalog as names
@@ -127,7 +127,7 @@ def training_step() -> Sides:
     run = block.__enter__()
     # The event that says that training has begun came first.
     mine = Side(
-        looped(lambda x: run.log(loss=0.25, accuracy=0.9, lr=0.001)),
+        looped(lambda _x: run.log(loss=0.25, accuracy=0.9, lr=0.001)),
         lambda: sent(telemetry),
         lambda: {"events": events.seen - 1},
     )
@@ -202,9 +202,9 @@ def arrivals(spans: NullSpans | None, metrics: NullMetrics, histogram: str) -> C
 def sent(telemetry: otel_ml.Telemetry) -> None:
     """Send everything; raise if anything was lost."""
     if not telemetry.flush(timeout=60.0):
-        raise Incomplete(f"flush said False: {telemetry.health()}")
+        raise LossError(f"flush said False: {telemetry.health()}")
     if not telemetry.health().ok:
-        raise Incomplete(f"something was lost: {telemetry.health()}")
+        raise LossError(f"something was lost: {telemetry.health()}")
 
 
 def awaited(function: Callable[[int], Awaitable[int]]) -> Run:

@@ -11,7 +11,7 @@ from time import process_time_ns
 Run = Callable[[int], object]
 
 
-class Incomplete(Exception):
+class LossError(Exception):
     """Not every call's telemetry arrived, so that what was measured is not what it cost."""
 
 
@@ -52,7 +52,10 @@ def compare(by_hand: Side, ours: Side, calls: int, rounds: int) -> Taken:
     kept = taken[1:]
     ratios = [mine / theirs for theirs, mine in kept]
     return Taken(
-        median(theirs for theirs, _ in kept), median(mine for _, mine in kept), median(ratios), (min(ratios), max(ratios))
+        median(theirs for theirs, _ in kept),
+        median(mine for _, mine in kept),
+        median(ratios),
+        (min(ratios), max(ratios)),
     )
 
 
@@ -66,10 +69,10 @@ def spend(run: Run, flush: Callable[[], object], calls: int) -> float:
 
 
 def check(side: Side, made: int) -> None:
-    """Raise `Incomplete` unless the telemetry of every call has arrived."""
+    """Raise `LossError` unless the telemetry of every call has arrived."""
     for signal, arrived in side.arrived().items():
         if arrived != made:
-            raise Incomplete(f"{made:,} calls were made, but {arrived:,} {signal} arrived")
+            raise LossError(f"{made:,} calls were made, but {arrived:,} {signal} arrived")
 
 
 def looped(function: Callable[[int], object]) -> Run:

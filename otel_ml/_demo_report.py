@@ -134,7 +134,7 @@ def remark(quarters: Sequence[Quarter]) -> str:
             "F1 and recall fall every summer and come back in winter, "
             "while accuracy stays high because it seldom rains then."
         )
-    return "This time F1 did not fall in every summer: compare it with accuracy, quarter by quarter."
+    return "The seasons show no clear pattern this time: compare F1 with accuracy, quarter by quarter."
 
 
 def falls_in_summer(quarters: Sequence[Quarter]) -> bool:

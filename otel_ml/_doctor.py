@@ -99,12 +99,13 @@ def _mark(ok: bool | None) -> str:
 
 def _versions(found: Sequence[Installed]) -> list[str]:
     width = max(len(one.name) for one in found)
-    return [f"{one.name.ljust(width)}  {one.version or _missing(one)}" for one in found]
+    lines = [f"{one.name.ljust(width)}  {one.version or _missing(one)}" for one in found]
+    # One command may bring several.
+    return [*lines, *dict.fromkeys(f"Type: {_command(one)}" for one in found if one.version is None)]
 
 
 def _missing(one: Installed) -> str:
-    need = f", needed by otel-ml {one.extra} alone" if one.extra else ""
-    return f"not installed{need}. Type: {_command(one)}"
+    return f"not installed, needed by otel-ml {one.extra} alone" if one.extra else "not installed"
 
 
 def _command(one: Installed) -> str:

@@ -13,6 +13,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from otel_ml._assemble import Recipe, _is_exporter, sort
+from otel_ml._places import Only
 from otel_ml._store_schema import VARIABLE, is_busy, open_to_write, version_of
 from otel_ml.errors import OtelMLError
 from otel_ml.exporters.console import Console
@@ -66,10 +67,11 @@ def _probe(given: object, resource: Resource, timeout: float) -> Probed:
     except Exception as error:
         # A function of the user's, whose exception may hold what must not be shown.
         return Probed(_name(given), (Answer("setup", False, f"{_name(given)} raised {type(error).__name__}"),))
-    if isinstance(made, Local):
-        return Probed(made.describe(), (_store(made._file(), min(timeout, PATIENCE)),))
-    if isinstance(made, Console):
-        return Probed(made.describe(), (Answer("stream", True, "is there"),))
+    place = made.place if isinstance(made, Only) else made
+    if isinstance(place, Local):
+        return Probed(place.describe(), (_store(place._file(), min(timeout, PATIENCE)),))
+    if isinstance(place, Console):
+        return Probed(place.describe(), (Answer("stream", True, "is there"),))
     for _, where, parts, _ in found:
         asked = _signals(parts)
         if asked:

@@ -16,6 +16,7 @@ from otel_ml import _catalog as names
 from otel_ml import _configure
 from otel_ml._assemble import make_resource
 from otel_ml._current import CURRENT
+from otel_ml._hosts import global_providers
 from otel_ml._places import places
 from otel_ml._settings import disabled, exporter_names, from_pyproject, otel_exporter_names
 from otel_ml._shield import logger
@@ -53,7 +54,7 @@ def configured(app: str | None) -> Configured:
     _configure.check_settings(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
     with hearing():
         # What it would tell its user about a default, the doctor says in its own words.
-        found = places(given, table, host=False)
+        found = places(given, table, host=any(map(settings.get, _PROVIDERS)) or any(global_providers()))
     resource = _configure.resource_facts(
         cast("str | None", settings.get("service")),
         cast("Mapping[str, _configure.Attribute] | None", settings.get("resource")),
@@ -63,6 +64,7 @@ def configured(app: str | None) -> Configured:
     return Configured(source, make_resource(resource), found or (), source == DEFAULT, tuple(_notes(app, found)))
 
 
+_PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")
 DEFAULT = "the default, since nothing names any"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
@@ -165,7 +165,7 @@ class Path:
 
     def _late(self, frame: Unsampled, ended: int, reason: str, error: BaseException | None) -> None:
         """Build the span of an unsampled root call after the fact: it was slow or it failed."""
-        if self.span_class is None or not self.state.may_keep():
+        if self.span_class is None or _under_parent(frame) or not self.state.may_keep():
             return
         context = frame.get_span_context()
         span: LightSpan = object.__new__(self.span_class)
@@ -211,3 +211,9 @@ class Path:
             if len(self.by_rows) < MAX_SIZES:
                 self.by_rows[count] = found
         return found
+
+
+def _under_parent(frame: Unsampled) -> bool:
+    # A sampler that decided against a call under a parent has decided for good: only a trace's root is built late.
+    parent = cast("Context", frame.outer).get(SPAN_KEY)
+    return parent is not None and cast("Span", parent).get_span_context().is_valid

@@ -7,13 +7,14 @@ from collections import Counter, deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_ml._events import Event
 from otel_ml._outbox import Outbox
+from otel_ml._request import Request, take
 from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._shield import failed, tell
 from otel_ml._span import SLOT, LightSpan
@@ -30,7 +31,6 @@ MAX_SLOTS = 24_576
 MAX_BYTES = MAX_SLOTS * SLOT
 # A sender that has this much to do is woken before its delay is over.
 WAKE_AT = 2_048
-BATCH = 512
 # What an SDK span holds (measured 2,890 bytes), in slots.
 SDK_SPAN_SLOTS = 6
 SDK_RECORD_SLOTS = 3
@@ -61,7 +61,7 @@ class Sink:
         self._spans: deque[LightSpan | ReadableSpan | None] = deque()
         self._events: deque[Event | ReadWriteLogRecord | None] = deque()
         self._refused: list[str] = []
-        self._wake: SimpleQueue[_Request | None] = SimpleQueue()
+        self._wake: SimpleQueue[Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closed = False
@@ -169,20 +169,20 @@ class Sink:
                 self.outboxes[signal].drop(reason, count)
 
     # ------------------------------------------------------------------------------------- from outside
-    def flush(self, deadline: float) -> _Request:
+    def flush(self, deadline: float) -> Request:
         """Ask the sender to send everything now; wait on the request that is returned."""
         self.start()
-        request = _Request(deadline, last=False)
+        request = Request(deadline, last=False)
         if self._thread is None:
             request.answer(not self.held())
         else:
             self._wake.put(request)
         return request
 
-    def close(self, deadline: float) -> _Request:
+    def close(self, deadline: float) -> Request:
         """Ask the sender to send everything and end. Nothing is taken after this."""
         self._closed, self.room = True, 0
-        request = _Request(deadline, last=True)
+        request = Request(deadline, last=True)
         if self._thread is None:
             request.answer(self._finish() if self.held() == 0 else False)
         else:
@@ -240,7 +240,7 @@ class Sink:
             if request is not None and request.last:
                 return
 
-    def _next_request(self, delay: float) -> _Request | None:
+    def _next_request(self, delay: float) -> Request | None:
         try:
             return self._wake.get(timeout=max(delay, 0.001))
         except Empty:
@@ -253,13 +253,14 @@ class Sink:
 
     def _send_queued(self, deadline: float, *, force: bool = False) -> None:
         self._count_refused()
-        for signal, queue in (("spans", self._spans), ("events", self._events)):
+        queues = cast("dict[str, deque[object | None]]", {"spans": self._spans, "events": self._events})
+        for signal, queue in queues.items():
             outbox = self.outboxes.get(signal)
             if outbox is None:
                 queue.clear()
                 continue
             while outbox.ready(force) and monotonic() < deadline:
-                if not outbox.held and not outbox.put(_take(queue)):
+                if not outbox.held and not outbox.put(take(queue)):
                     break
                 if not outbox.send(deadline):
                     break
@@ -293,35 +294,3 @@ class Sink:
 
 # The longest that one round of an exporter may take when nobody waits for it.
 _LONGEST = 10.0
-
-
-class _Request:
-    """A wish to flush or close, and its answer; `SimpleQueue` is safe in signal handlers."""
-
-    __slots__ = ("_answers", "deadline", "last")
-
-    def __init__(self, deadline: float, *, last: bool) -> None:
-        self.deadline, self.last = deadline, last
-        self._answers: SimpleQueue[bool] = SimpleQueue()
-
-    def answer(self, done: bool) -> None:
-        self._answers.put(done)
-
-    def wait(self) -> bool | None:
-        """Return the answer, or None if there is none by the deadline."""
-        try:
-            return self._answers.get(timeout=max(0.0, self.deadline - monotonic()))
-        except Empty:
-            return None
-
-
-def _take(queue: deque[LightSpan | ReadableSpan | None] | deque[Event | ReadWriteLogRecord | None]) -> list[object]:
-    batch: list[object] = []
-    try:
-        while len(batch) < BATCH:
-            one = queue.popleft()
-            if one is not None:
-                batch.append(one)
-    except IndexError:
-        return batch
-    return batch

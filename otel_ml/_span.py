@@ -118,7 +118,7 @@ class LightSpan(ReadableSpan, Span):
         kind = type(value)
         if kind is not float and kind is not bool and (kind is not int or not -INT64 <= value < INT64):  # type: ignore[operator]  # an int
             length = self._length
-            if kind is not str or not value.isascii():  # type: ignore[arg-type,union-attr]  # a str
+            if kind is not str or not value.isascii():  # type: ignore[union-attr]  # a str
                 value = clean(value, length)
                 self.held += weigh(value)
             elif length is not None and len(value) > length:  # type: ignore[arg-type]  # a str
@@ -177,7 +177,7 @@ class LightSpan(ReadableSpan, Span):
         if isinstance_by_type(type(status), Status):
             made = cast("Status", status)
         elif type(status) is StatusCode:
-            text = clean(description, self._limits.max_attribute_length)
+            text = clean(description)
             made = Status(status, text if type(text) is str and status is StatusCode.ERROR else None)
         else:
             return

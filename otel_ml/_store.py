@@ -94,6 +94,9 @@ class Store:
             # Forked, perhaps while another thread had the turn: that thread does not exist here.
             turn = self._turn = threading.RLock()
             self._writer, self._pid = None, os.getpid()
+        if not _may_begin.is_set():
+            # A fork is waiting for the turn, which locks give to whoever asks first, and a busy writer always does.
+            _may_begin.wait(FORK_WAIT)
         if not turn.acquire(timeout=patience):
             raise BlockingIOError(f"another thread kept the local store busy for {patience} seconds")
         try:
@@ -123,6 +126,8 @@ class Store:
 # thread was inside SQLite. So a fork waits until no store of this process is in mid-transaction.
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 _held: list[threading.RLock] = []
+_may_begin = threading.Event()
+_may_begin.set()
 _watching = False
 
 
@@ -135,17 +140,23 @@ def _watch_forks(store: Store) -> None:
 
 
 def _before_fork() -> None:
+    _may_begin.clear()
     until = monotonic() + FORK_WAIT
-    _held.extend(store._turn for store in list(_stores) if store._turn.acquire(timeout=max(0.0, until - monotonic())))
+    turns = [store._turn for store in list(_stores)]
+    _held.extend(turn for turn in turns if turn.acquire(timeout=max(0.0, until - monotonic())))
 
 
 def _after_fork() -> None:
     for turn in _held:
         turn.release()
     _held.clear()
+    _may_begin.set()
 
 
 def _in_child() -> None:
+    global _may_begin
+    _may_begin = threading.Event()
+    _may_begin.set()
     _held.clear()
     for store in list(_stores):
         store._turn, store._writer = threading.RLock(), None

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from pathlib import Path
 from time import monotonic, sleep
+from typing import cast
 
 from otel_ml.errors import ConfigurationError
 
@@ -17,6 +18,7 @@ VARIABLE = "OTEL_ML_STORE"
 
 VERSION = 1
 APPLICATION_ID = 0x6F6D6C73  # "omls"
+PAGE_BYTES = 4096
 
 # `stored` is when a row was written, in seconds: the age limit goes by it, since a replay's own times may be years old.
 # `seen` is when an origin or a series was last used, so that one that no row needs any more can be deleted.
@@ -58,8 +60,10 @@ def default_path() -> Path:
     return Path(os.environ.get(VARIABLE) or Path(FOLDER) / FILE)
 
 
-def open_to_write(path: Path, patience: float) -> sqlite3.Connection:
+def open_to_write(path: Path, log_bytes: int, patience: float) -> sqlite3.Connection:
     """Open the store at `path`, made if it is missing; what is not a store of ours is left as it is.
+
+    The write-ahead log is brought into the file whenever it has `log_bytes`.
 
     `ConfigurationError` says what is wrong with the file or folder; OSError and sqlite3.OperationalError mean a full
     disk, or a store that somebody else kept locked for `patience` seconds.
@@ -70,7 +74,7 @@ def open_to_write(path: Path, patience: float) -> sqlite3.Connection:
     while True:
         connection = _connect(path, "rw", patience)
         try:
-            _set_up(connection)
+            _set_up(connection, log_bytes)
             _refuse_newer(path, version_of(connection))
         except ConfigurationError:
             connection.close()
@@ -92,18 +96,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     inspect(path)
     if not path.stat().st_size:
         raise ConfigurationError(f"The local store at {path} is still empty. Run your program, or type `otel-ml demo`.")
-    connection = _connect(path, "ro", 5.0)
-    try:
-        _check(path, connection)
-    except sqlite3.OperationalError as error:
-        # In a folder that cannot be written, SQLite cannot make the index of the write-ahead log; without a log the
-        # file alone is everything.
-        connection.close()
-        if Path(f"{path}-wal").exists():
-            raise translated(path, error) from error
-        connection = _connect(path, "ro&immutable=1", 5.0)
-        _check(path, connection)
-    return connection
+    connection = _checked(path, "ro")
+    # In a folder that cannot be written, SQLite cannot make the index of the write-ahead log; without a log the file
+    # alone is everything.
+    return connection if connection is not None else cast("sqlite3.Connection", _checked(path, "ro&immutable=1"))
 
 
 def inspect(path: Path) -> None:
@@ -221,13 +217,14 @@ def _connect(path: Path, mode: str, patience: float) -> sqlite3.Connection:
     )
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
     if not version_of(connection):
         # One transaction, so that at no moment there is a file that does not say whose it is; and before the journal
         # mode is changed, so that it says so itself, where `inspect` looks, and not only in the write-ahead log.
         connection.execute("BEGIN")
         # Before the first table, so that a store may shrink when it is given less room.
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Another process may have been first.
         if not version_of(connection):
@@ -240,18 +237,24 @@ def _set_up(connection: sqlite3.Connection) -> None:
     # NORMAL: a power cut may cost the latest records but never the store. OFF would save a tenth of the CPU and risk
     # the whole file; a killed process loses nothing in either.
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {max(8, log_bytes // PAGE_BYTES)}")
+    connection.execute(f"PRAGMA journal_size_limit = {log_bytes}")
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _checked(path: Path, mode: str) -> sqlite3.Connection | None:
+    connection = _connect(path, mode, 5.0)
     try:
         _refuse_newer(path, version_of(connection))
         connection.execute("SELECT count(*) FROM origin").fetchone()
-    except sqlite3.OperationalError as error:
-        if error_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+    except BaseException as error:
+        connection.close()
+        if not isinstance(error, sqlite3.Error):
             raise
+        unwritable = error_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if unwritable and "immutable" not in mode and not Path(f"{path}-wal").exists():
+            return None
         raise translated(path, error) from error
-    except sqlite3.Error as error:
-        raise translated(path, error) from error
+    return connection
 
 
 def version_of(connection: sqlite3.Connection) -> int:

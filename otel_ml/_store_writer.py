@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml._store_json import encode
 from otel_ml._store_rows import ORIGIN_COLUMNS, SERIES_COLUMNS, Row, origin_row
-from otel_ml._store_schema import open_to_write
+from otel_ml._store_schema import PAGE_BYTES, open_to_write
 from otel_ml._store_trim import Limits, expire, make_room
 
 if TYPE_CHECKING:
@@ -36,19 +36,18 @@ class Writer:
     def __init__(self, path: Path, max_bytes: int, max_age: float, patience: float) -> None:
         self._path, self._max_age = path, max_age
         self._log = Path(f"{path}-wal")
-        self._connection = open_to_write(path, patience)
-        _keep_alive(self._connection)
-        self._file = _identity(path)
-        page = int(self._connection.execute("PRAGMA page_size").fetchone()[0])
+        self._file: tuple[int, int] | None = None
+        page = PAGE_BYTES
         # Together with a log of a sixteenth and one transaction of a sixteenth: at most `max_bytes`.
         self._limits = Limits(used=max_bytes * 13 // 16 // page, file=max_bytes * 15 // 16 // page)
         self._part = max_bytes // 16
         self._log_bytes, self._most_log = min(self._part, LOG_BYTES), max_bytes // 4
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {max(8, self._log_bytes // page)}")
-        self._connection.execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
         self._origins: dict[tuple[int, int], tuple[int, float, object, object]] = {}
         self._series: dict[Row, tuple[int, float]] = {}
         self._tidy_at = 0.0
+        self._connection = open_to_write(path, self._log_bytes, patience)
+        _keep_alive(self._connection)
+        self._file = _identity(path)
 
     def begin(self, until: float) -> None:
         """Begin a transaction that must be under way by `until` (monotonic), with room and nothing that is too old."""

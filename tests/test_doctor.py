@@ -221,6 +221,20 @@ class TestSource:
 
         assert said.data("--timeout", "1")[1]["named_by"] == "OTEL_EXPORTER_OTLP_ENDPOINT"
 
+    def test_variables_of_opentelemetry_by_signal(self, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A collector is asked for those signals alone that are meant for it."""
+        with FaultCollector() as collector:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+            monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+            monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+            code, data = said.data()
+
+        answers = {one["where"].split()[0]: one["answers"] for one in data["exporters"]}  # type: ignore[attr-defined]  # parsed
+        assert code == 0
+        assert data["named_by"] == "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_LOGS_EXPORTER, OTEL_TRACES_EXPORTER"
+        assert [one["about"] for one in answers["OTLP"]] == ["metrics"]
+        assert [one["about"] for one in answers["console"]] == ["stream"]
+
     def test_pyproject(self, said: Said, workdir: Path) -> None:
         """Otherwise pyproject.toml."""
         (workdir / "pyproject.toml").write_text('[tool.otel_ml]\nexporters = ["console"]\nservice = "churn-api"\n')
@@ -391,12 +405,18 @@ class TestVersions:
 
     def test_what_is_missing(self) -> None:
         """For a missing package the doctor says what to type, for one of an extra also what needs it."""
-        there = [Installed("python", "3.11"), Installed("grpcio", None), Installed("pandas", None, "demo")]
+        there = [Installed("grpcio", None), Installed("numpy", None, "demo"), Installed("pandas", None, "demo")]
         findings = Findings(configured(None), [], there, [])
 
-        assert re.search(r"grpcio +not installed. Type: pip install grpcio$", as_text(findings), re.MULTILINE)
-        assert f"pandas  not installed, needed by otel-ml demo alone. Type: {install('demo')}" in as_text(findings)
+        assert as_text(findings).splitlines()[-7:-2] == [
+            "grpcio  not installed",
+            "numpy   not installed, needed by otel-ml demo alone",
+            "pandas  not installed, needed by otel-ml demo alone",
+            "Type: pip install grpcio",
+            f"Type: {install('demo')}",
+        ]
         assert json.loads(as_data(findings))["to_install"] == {
             "grpcio": "pip install grpcio",
+            "numpy": install("demo"),
             "pandas": install("demo"),
         }

@@ -156,7 +156,7 @@ class TestSafety:
             if path.name != "_otel_private.py"
             for node, name in imports(path, types_too=True)
             if name.startswith("opentelemetry.")
-            if any(part.startswith("_") for part in re.sub(r"\b_logs\b", "logs", name).split("."))
+            if any(part.startswith("_") for part in re.sub(r"\b(_logs|_log_encoder)\b", "logs", name).split("."))
         ]
 
         assert found == []

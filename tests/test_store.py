@@ -721,14 +721,14 @@ def test_forked_children_write_and_leave_the_parents_store_alone(path: Path) -> 
 
     The children end as programs do, interpreter and all; the parent writes on, and everything is there afterwards.
     """
-    program = python(FORKS, path, 40)
+    program = python(FORKS, path, 20)
     said, errors = program.communicate(timeout=100)
 
     assert program.returncode == 0, errors
     written = int(said.split()[-1])
     records = read(path)
     assert [e.attributes[names.STEP] for e in records.events(run="parent")] == list(range(written))
-    for number in range(40):
+    for number in range(20):
         assert [e.attributes[names.STEP] for e in records.events(run=f"child-{number}")] == list(range(5))
     assert sound(path)
 
