@@ -18,7 +18,8 @@ from otel_ml import _catalog as names
 from otel_ml._demo_report import fates, labelled, read, remark, table
 from otel_ml._doctor_versions import install
 from otel_ml._settings import disabled
-from otel_ml._store_schema import default_path, open_to_write
+from otel_ml._store import Store
+from otel_ml._store_schema import default_path
 from otel_ml._terminal import Progress
 from otel_ml.errors import ConfigurationError, MissingExtraError
 
@@ -74,8 +75,10 @@ def _place(name: str) -> Exporter:
 
 def _try_store(path: Path) -> None:
     # Better known now than after the work.
+    store = Store(path)
     try:
-        open_to_write(path, 1.0).close()
+        store.write_spans([])
+        store.close()
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
             f"The local store {path} cannot be written ({error}). Give it another place: otel-ml demo --store other.db"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from otel_ml._assemble import Recipe, _is_exporter, sort
 from otel_ml._places import Only
-from otel_ml._store_schema import VARIABLE, is_busy, open_to_write, version_of
+from otel_ml._store import Store
+from otel_ml._store_schema import VARIABLE, VERSION, is_busy
 from otel_ml.errors import OtelMLError
 from otel_ml.exporters.console import Console
 from otel_ml.exporters.local import Local
@@ -69,7 +70,7 @@ def _probe(given: object, resource: Resource, timeout: float) -> Probed:
         return Probed(_name(given), (Answer("setup", False, f"{_name(given)} raised {type(error).__name__}"),))
     place = made.place if isinstance(made, Only) else made
     if isinstance(place, Local):
-        return Probed(place.describe(), (_store(place._file(), min(timeout, PATIENCE)),))
+        return Probed(place.describe(), (_store(place, min(timeout, PATIENCE)),))
     if isinstance(place, Console):
         return Probed(place.describe(), (Answer("stream", True, "is there"),))
     for _, where, parts, _ in found:
@@ -168,27 +169,31 @@ _REASONS = {
 
 
 # ------------------------------------------------------------------------------------------------ the local store
-def _store(path: Path, patience: float) -> Answer:
+def _store(place: Local, patience: float) -> Answer:
+    path = place._file()
     elsewhere = f"Give it another place: {VARIABLE}=/path/store.db"
     try:
         if not path.exists():
             _try_folder(path)
             return Answer("store", True, "is not there yet; the first record makes it")
-        connection = open_to_write(path, patience)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            return Answer("store", True, f"can be written; schema {version_of(connection)}, {_megabytes(path)}")
-        finally:
-            connection.close()
+        # With the bounds it is given by its program: what is too old for others may be wanted there.
+        store = Store(path, max_bytes=place.max_bytes, max_age=place.max_age)
+        store.write_spans([], patience=patience)
+        store.close()
+        return Answer("store", True, f"can be written; schema {VERSION}, {_megabytes(path)}")
     except OtelMLError as error:
         return Answer("store", False, *_sentences(str(error)))
     except sqlite3.Error as error:
         if is_busy(error):
-            return Answer("store", False, "another program keeps it locked", "Close what has it open for writing.")
+            return _LOCKED
         return Answer("store", False, f"cannot be written ({error})", f"Make room on its disk. {elsewhere}")
+    except BlockingIOError:
+        return _LOCKED
     except OSError as error:
         return Answer("store", False, f"cannot be written ({error.strerror})", elsewhere)
+
+
+_LOCKED = Answer("store", False, "another program keeps it locked", "Close what has it open for writing.")
 
 
 def _try_folder(path: Path) -> None:

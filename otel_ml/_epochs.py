@@ -92,6 +92,10 @@ class Epochs(Iterator[Epoch]):
             with shielded("end an epoch"):
                 former.end()
         item = next(self._items)
+        if self._run.open_epoch is not None:
+            # Another loop was left by `break`: its epoch lasted until this one.
+            with shielded("end an epoch"):
+                self._run.open_epoch.end()
         epoch = Epoch(self._run, self._index, item)
         self._index += 1
         self._open = epoch
@@ -133,8 +137,9 @@ def samples(batch: object) -> int:
     """Return the rows of a training batch: of its first member where it is a pair such as (features, targets)."""
     if (type(batch) is tuple or type(batch) is list) and batch:
         first = batch[0]
-        # By identity: a metaclass may define `__eq__`.
-        if not any(type(first) is plain for plain in (int, float, bool, str)):
+        # A list of lists holds rows, a list of arrays is a pair. By identity: a metaclass may define `__eq__`.
+        rowlike = (int, float, bool, str) if type(batch) is tuple else (int, float, bool, str, list, tuple, dict)
+        if not any(type(first) is plain for plain in rowlike):
             return rows(first)
     if type(batch) is dict and batch:
         return rows(next(iter(batch.values())))

@@ -47,13 +47,13 @@ class Journal:
     """Writes down one run under one state."""
 
     __slots__ = (
-        "_accounted", "_base", "_emit", "_keys", "_model", "_phases", "_setters", "_state", "_step_duration", "_steps",
-        "_total", "_version", "context",
+        "_accounted", "_base", "_emit", "_keys", "_model", "_note_step", "_parts", "_phases", "_setters", "_state",
+        "_step_duration", "_steps", "_version", "context",
     )  # fmt: skip
 
     def __init__(self, state: State, model: str, version: str | None, run: str, context: SpanContext | None) -> None:
         self._state, self._model, self._version, self.context = state, model, version, context
-        self._emit = state.log
+        self._emit, self._note_step = state.log, state.ledger.note
         self._base: dict[str, object] = {names.MODEL: model, names.RUN_ID: run}
         if version is not None:
             self._base[names.VERSION] = version
@@ -64,7 +64,7 @@ class Journal:
         self._step_duration = state.ledger.series(names.TRAINING_STEP_DURATION, identity)  # type: ignore[arg-type]  # strings
         self._phases: dict[str, float] = {}
         self._accounted: dict[str, float] = {}
-        self._total = 0.0
+        self._parts = 0
 
     def step(self, number_: int, epoch: int | None, values: Mapping[str, Logged], took: int) -> None:
         """Emit the event of one step, and set the gauges its values have."""
@@ -73,9 +73,9 @@ class Journal:
         if epoch is not None:
             attributes[names.EPOCH] = epoch
         text = self._put(values, attributes)
-        self._steps.append(1)
+        self._note_step(self._steps, 1)
         if took:
-            self._step_duration.append(took)
+            self._note_step(self._step_duration, took)
         self._emit(names.STEP_COMPLETED, perf_counter_ns() + CLOCK.anchor, attributes, self.context, text)
 
     def epoch(self, index: int, seconds: float, steps: int, values: Mapping[str, Logged], outcome: str) -> None:
@@ -109,14 +109,26 @@ class Journal:
 
     def stepped(self, nanoseconds: int) -> None:
         """Note how long one step took, waiting for data left out."""
-        self._step_duration.append(nanoseconds)
+        self._note_step(self._step_duration, nanoseconds)
 
     def spent(self, phase: str, seconds: float) -> None:
         """Add to a phase of the run's time."""
         self._phases[phase] = self._phases.get(phase, 0.0) + seconds
 
-    def account(self, total: float) -> None:
+    def begin_part(self) -> float:
+        """Note that an evaluation or a checkpoint begins; return the time that phases have taken so far."""
+        self._parts += 1
+        return sum(self._phases.values())
+
+    def end_part(self, phase: str, seconds: float, before: float) -> None:
+        """Add to a phase what its part took, without what other phases took meanwhile: no time counts twice."""
+        self._parts -= 1
+        self.spent(phase, max(0.0, seconds - (sum(self._phases.values()) - before)))
+
+    def account(self, total: float, *, last: bool = False) -> None:
         """Move the time since the last account to its phases' counters; what no phase took is `other`."""
+        if self._parts and not last:
+            return
         known = sum(self._phases.values())
         phases = {**self._phases, names.OTHER_PHASE: max(0.0, total - known)}
         for phase, seconds in phases.items():

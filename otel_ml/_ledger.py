@@ -128,6 +128,12 @@ class Ledger:
         """Have `hook` called, with the lock held, before values are folded for a collection."""
         self._before_fold.append(hook)
 
+    def note(self, series: Series, value: int | float) -> None:
+        """Append a value off the fast path, and keep what waits to be folded short."""
+        series.append(value)
+        if len(series.values) > FOLD_AT:
+            self.fold_soon(lambda: fold(series, None))
+
     def fold_soon(self, fold: Callable[[], None]) -> None:
         """Run one fold now if nobody else is folding; otherwise leave it to them. Never waits."""
         if self.replay is not None:

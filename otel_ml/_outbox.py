@@ -41,6 +41,7 @@ class Outbox:
         self._failures = 0
         self.delivered = 0
         self.dropped: Counter[str] = Counter()
+        self._told: dict[str, int] = {}
 
     @property
     def held(self) -> int:
@@ -86,14 +87,20 @@ class Outbox:
         return True
 
     def drop(self, reason: str, count: int) -> None:
-        """Count records that will not be delivered, and say so once a minute."""
+        """Count records that will not be delivered. Writes nothing: what counts here may be a caller."""
         if count:
             self.dropped[reason] += count
-            tell(
-                f"dropped:{self._signal}:{reason}",
-                f"otel_ml dropped {self._signal} ({reason}; {self.dropped[reason]} so far). "
-                "otel_ml.health() counts them and `otel-ml doctor` says what to do.",
-            )
+
+    def tell_losses(self) -> None:
+        """Say what was dropped since the last time, once a minute for each reason."""
+        for reason, count in dict(self.dropped).items():
+            if count != self._told.get(reason):
+                self._told[reason] = count
+                tell(
+                    f"dropped:{self._signal}:{reason}",
+                    f"otel_ml dropped {self._signal} ({reason}; {count} so far). "
+                    "otel_ml.health() counts them and `otel-ml doctor` says what to do.",
+                )
 
     def abandon(self) -> None:
         """Count everything held as dropped at shutdown."""
@@ -118,7 +125,7 @@ class Outbox:
             if isinstance(part, Delivers):
                 return part.deliver(batch, deadline)  # type: ignore[arg-type]  # put in by signal, so it fits the part
             answer: object = part.export(batch)  # type: ignore[arg-type]  # likewise
-        except Exception as error:
+        except BaseException as error:  # also SystemExit, which would end the sender for ever
             return Delivery(size, f"exporter_raised_{type(error).__name__}")
         # SpanExportResult, MetricExportResult and LogRecordExportResult all have SUCCESS = 0.
         return DELIVERED if getattr(answer, "value", 0) == 0 else Delivery(size, "exporter_failed")

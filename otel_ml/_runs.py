@@ -146,7 +146,7 @@ class Run:
             if state is None or scope is None or journal is None:
                 return
             seconds = scope.end(error, outcome)
-            journal.account(seconds)
+            journal.account(seconds, last=True)
             journal.ended(seconds, error if outcome == names.ERROR else None)
             journal.event(
                 names.TRAINING_COMPLETED,
@@ -209,12 +209,14 @@ class Run:
         if journal is None or scope is None:
             yield
             return
+        before = journal.begin_part()
         try:
             yield
         except BaseException as error:
-            journal.spent(phase, scope.end(error, names.ERROR))
+            outcome = state.outcome_of(error) if state is not None else names.ERROR
+            journal.end_part(phase, scope.end(error, outcome), before)
             raise
-        journal.spent(phase, scope.end(None, names.SUCCESS))
+        journal.end_part(phase, scope.end(None, names.SUCCESS), before)
 
     def _follow(self) -> None:
         # A forked child, or a program configured anew in mid-run: later steps follow the state that is current.

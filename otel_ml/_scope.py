@@ -140,16 +140,17 @@ def outcome_of(error: BaseException | None) -> str:
 class Stage:
     """A part of a call: a child span where the call has one, and a duration in any case."""
 
-    __slots__ = ("_error", "_scope", "_series")
+    __slots__ = ("_ledger", "_scope", "_series")
 
     def __init__(self, state: State, model: str, version: str | None, name: str, *, recorded: bool) -> None:
         from otel_ml._state import identity
 
         facts = identity(model, version)
+        self._ledger = state.ledger
         self._series = state.ledger.series(names.PREDICTION_STAGE_DURATION, {**facts, names.STAGE: name})
         span_class = state.part_class(name, {**facts, names.STAGE: name}) if recorded else None
         self._scope = Scope(state, span_class)
 
     def end(self, error: BaseException | None) -> None:
         """End the stage."""
-        self._series.append(int(self._scope.end(error) * 1e9))
+        self._ledger.note(self._series, int(self._scope.end(error) * 1e9))

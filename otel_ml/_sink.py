@@ -31,6 +31,8 @@ MAX_SLOTS = 24_576
 MAX_BYTES = MAX_SLOTS * SLOT
 # A sender that has this much to do is woken before its delay is over.
 WAKE_AT = 2_048
+# Seconds that one round may take when nobody waits for it.
+_LONGEST = 10.0
 # What an SDK span holds (measured 2,890 bytes), in slots.
 SDK_SPAN_SLOTS = 6
 SDK_RECORD_SLOTS = 3
@@ -181,10 +183,12 @@ class Sink:
 
     def close(self, deadline: float) -> Request:
         """Ask the sender to send everything and end. Nothing is taken after this."""
+        # The user's own instruments announce their points to nobody, and an exporter may hang in its `shutdown`.
+        self.start()
         self._closed, self.room = True, 0
         request = Request(deadline, last=True)
         if self._thread is None:
-            request.answer(self._finish() if self.held() == 0 else False)
+            request.answer(self._finish())
         else:
             self._wake.put(request)
         return request
@@ -198,6 +202,7 @@ class Sink:
                 self.outboxes[signal].drop("shutdown", lost)
         for outbox in self.outboxes.values():
             outbox.abandon()
+            outbox.tell_losses()
 
     def held(self, signal: str | None = None) -> int:
         """How many records are queued or waiting to be tried again."""
@@ -233,7 +238,10 @@ class Sink:
                     if request.last:
                         done = self._finish() and done
                     request.answer(done)
-            except Exception:
+                # Here and not where they are counted: a log handler may block, and callers count too.
+                for outbox in self.outboxes.values():
+                    outbox.tell_losses()
+            except BaseException:  # a user's callback may raise SystemExit, which would end the sender for ever
                 failed(f"send to {self.name}")
                 if request is not None:
                     request.answer(False)
@@ -271,7 +279,7 @@ class Sink:
             return
         try:
             collected = self._collect()
-        except Exception:
+        except BaseException:  # likewise
             failed("collect metrics")
             return
         if collected is not None:
@@ -290,7 +298,3 @@ class Sink:
                 except Exception:
                     failed(f"shut down {self.name}")
         return not lost
-
-
-# The longest that one round of an exporter may take when nobody waits for it.
-_LONGEST = 10.0

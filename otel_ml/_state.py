@@ -230,11 +230,11 @@ class State:
 
     def count(self, instrument: Instrument, model: str, version: str | None, more: Attributes, by: float = 1) -> None:
         """Add to a counter of one model."""
-        self.ledger.series(instrument, {**identity(model, version), **more}).append(by)
+        self.ledger.note(self.ledger.series(instrument, {**identity(model, version), **more}), by)
 
     def measure(self, instrument: Instrument, model: str, version: str | None, seconds: float) -> None:
         """Add a duration to a histogram of one model."""
-        self.ledger.series(instrument, identity(model, version)).append(int(seconds * 1e9))
+        self.ledger.note(self.ledger.series(instrument, identity(model, version)), int(seconds * 1e9))
 
     def may_keep(self) -> bool:
         """Say whether one more failed or slow unsampled call may have a span in this second."""

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 from pathlib import Path
 from time import monotonic, sleep
-from typing import cast
 
 from otel_ml.errors import ConfigurationError
 
@@ -96,10 +95,18 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     inspect(path)
     if not path.stat().st_size:
         raise ConfigurationError(f"The local store at {path} is still empty. Run your program, or type `otel-ml demo`.")
-    connection = _checked(path, "ro")
-    # In a folder that cannot be written, SQLite cannot make the index of the write-ahead log; without a log the file
-    # alone is everything.
-    return connection if connection is not None else cast("sqlite3.Connection", _checked(path, "ro&immutable=1"))
+    try:
+        try:
+            return _checked(path, "ro")
+        except sqlite3.OperationalError as error:
+            # In a folder that cannot be written, SQLite cannot make the index of the write-ahead log; without a log
+            # the file alone is everything.
+            unwritable = error_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not unwritable or Path(f"{path}-wal").exists():
+                raise
+            return _checked(path, "ro&immutable=1")
+    except sqlite3.Error as error:
+        raise translated(path, error) from error
 
 
 def inspect(path: Path) -> None:
@@ -223,8 +230,8 @@ def _set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
         # One transaction, so that at no moment there is a file that does not say whose it is; and before the journal
         # mode is changed, so that it says so itself, where `inspect` looks, and not only in the write-ahead log.
         connection.execute("BEGIN")
-        # Before the first table, so that a store may shrink when it is given less room.
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        # Before the first table, so that a store may shrink when it is given less room.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Another process may have been first.
         if not version_of(connection):
@@ -241,19 +248,14 @@ def _set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {log_bytes}")
 
 
-def _checked(path: Path, mode: str) -> sqlite3.Connection | None:
+def _checked(path: Path, mode: str) -> sqlite3.Connection:
     connection = _connect(path, mode, 5.0)
     try:
         _refuse_newer(path, version_of(connection))
         connection.execute("SELECT count(*) FROM origin").fetchone()
-    except BaseException as error:
+    except BaseException:
         connection.close()
-        if not isinstance(error, sqlite3.Error):
-            raise
-        unwritable = error_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-        if unwritable and "immutable" not in mode and not Path(f"{path}-wal").exists():
-            return None
-        raise translated(path, error) from error
+        raise
     return connection
 
 

@@ -25,7 +25,7 @@ QUIET_EVENTS = frozenset({names.STEP_COMPLETED, names.GROUND_TRUTH})
 
 _WORDS = {names.SUCCESS: "ok"}
 _COLOURS = {names.SUCCESS: "green", names.ERROR: "red"}
-_LABEL, _OUTCOME, _ROWS, _DURATION = 16, 9, 11, 9
+_LABEL, _OUTCOME, _ROWS, _DURATION = 16, 9, 12, 9
 _MAX_TEXT = 60
 _MAX_VALUES = 12
 _WARNING = 13
@@ -34,7 +34,7 @@ _WARNING = 13
 def call_line(span: ReadableSpan, stages: str, paint: Paint) -> str:
     """Return the line of a finished call, or of any other span: when, what, how it went, how long, and its trace.
 
-    `14:03:21.512  churn 3.2         ok         128 rows    4.21 ms  inference 3.02 ms  trace 4bf92f35`
+    `14:03:21.512  churn 3.2         ok             128 rows    4.21 ms  inference 3.02 ms  trace 4bf92f35`
     """
     attributes = span.attributes or {}
     outcome = attributes.get(names.OUTCOME)
@@ -47,7 +47,7 @@ def call_line(span: ReadableSpan, stages: str, paint: Paint) -> str:
         paint(_clock(span.start_time), "dim"),
         paint(f"{label:<{_LABEL}}", "bold"),
         paint(f"{_WORDS.get(outcome, safe(outcome)):<{_OUTCOME}}", _COLOURS.get(outcome, "yellow")),
-        f"{_count(rows, 'row') if isinstance(rows, int) else '':>{_ROWS}}",
+        f"{_count(rows, 'row') + ' ' * (rows == 1) if isinstance(rows, int) else '':>{_ROWS}}",
         f"{duration(span_seconds(span)):>{_DURATION}}",
         paint(safe(error), "red") if isinstance(error, str) else "",
         stages,

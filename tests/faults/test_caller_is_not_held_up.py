@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from time import monotonic
+from collections.abc import Callable, Iterator
 
 import pytest
 from opentelemetry import trace
 
 import otel_ml
 from otel_ml._current import CURRENT
+from otel_ml._state import State
 from otel_ml.testing import FaultCollector
 from tests.faults.foreign import LET_GO, HangingEvents, HangingMetrics, HangingSpans
 from tests.faults.running import run
@@ -48,7 +48,7 @@ def everything(value: object) -> None:
 
 class TestWhatRunsInTheCaller:
     # By the name of the C function.
-    WAITING = ("acquire", "sleep", "wait", "join", "select", "poll", "get")
+    WAITING = ("acquire", "__enter__", "__exit__", "sleep", "wait", "join", "select", "poll", "get")
     OUTSIDE = ("open", "write", "send", "recv", "connect", "flush", "read", "stat", "fork", "print", "urandom")
 
     @pytest.mark.parametrize("mode", ["silent", "refused"])
@@ -61,11 +61,15 @@ class TestWhatRunsInTheCaller:
         noted = ended.said["noted"]
         assert isinstance(noted, list)
         assert "call list.append" in noted
-        assert [one for one in noted if one.startswith("audit")] == []
+        audited = {one.removeprefix("audit ") for one in noted if one.startswith("audit ")}
+        # The last is Python reporting that a traceback was looked at.
+        assert audited <= {"builtins.id", "sys.setprofile", "object.__getattr__"}
         names = {one.partition(" ")[2] for one in noted}
         forbidden = {name for name in names if name.rpartition(".")[2] in (*self.WAITING, *self.OUTSIDE)}
-        # Looking a key up is no waiting; a lock that is only tried is checked by holding it, below.
-        assert forbidden - {"dict.get", "ContextVar.get", "mappingproxy.get", "lock.acquire"} == set()
+        # Looking a key up is no waiting; a lock that is only tried (acquire) is checked by holding it, below. The one
+        # RLock keeps the memory of predictions, which only the threads of users that ask for it enter, for a moment.
+        looks = {"dict.get", "ContextVar.get", "Context.get", "mappingproxy.get"}
+        assert forbidden - looks - {"lock.acquire", "RLock.__exit__"} == set()
 
     def test_values_are_never_turned_into_text(self) -> None:
         """`__str__`, `__repr__` and `__format__` of what users pass are not called, however long they would take."""
@@ -101,19 +105,23 @@ class TestWhatRunsInTheCaller:
         LET_GO.set()
 
 
-def in_time(seconds: float = 5.0) -> None:
-    """Do everything in a thread of its own, and fail if it does not come back."""
-    # Its first record would have to start the senders, which needs what the test is about to hold.
+def in_time(work: Callable[[], None]) -> None:
+    """Do some work in a thread of its own, and fail if it does not come back."""
     done = threading.Event()
 
-    def work() -> None:
-        for number in range(5_000):
-            score([float(number)])
-        everything(1.0)
+    def run_and_tell() -> None:
+        work()
         done.set()
 
-    threading.Thread(target=work, daemon=True).start()
-    assert done.wait(seconds), "a caller waits"
+    threading.Thread(target=run_and_tell, daemon=True).start()
+    assert done.wait(30.0), "a caller waits"
+
+
+def a_full_queue() -> None:
+    """Record more than a queue holds, and do everything once."""
+    for number in range(30_000):
+        score(number)
+    everything(1.0)
 
 
 @pytest.fixture
@@ -127,31 +135,34 @@ def hanging() -> Iterator[None]:
     LET_GO.set()
 
 
+def state() -> State:
+    """Return the state that is current."""
+    found = CURRENT.state
+    assert found is not None
+    current = found.successor()
+    assert current is not None
+    return current
+
+
 class TestLocks:
     def test_a_held_ledger_does_not_hold_a_caller(self, hanging: None) -> None:
         """While somebody folds, for however long, calls go on."""
-        state = CURRENT.state
-        assert state is not None
-        with state.successor().ledger.lock:  # type: ignore[union-attr]  # a state
-            in_time()
+        with state().ledger.lock:
+            in_time(a_full_queue)
 
     def test_a_held_sink_does_not_hold_a_caller(self, hanging: None) -> None:
         """While a sink counts or starts its sender, calls go on, also into a queue that is full."""
-        state = CURRENT.state
-        assert state is not None
-        sinks = state.successor().sinks  # type: ignore[union-attr]  # a state
-        for sink in sinks:
+        for sink in state().sinks:
             sink._starting.acquire()
         try:
-            for _ in range(6):
-                in_time()
+            in_time(a_full_queue)
         finally:
-            for sink in sinks:
+            for sink in state().sinks:
                 sink._starting.release()
         assert otel_ml.health().exporters[0].signals["spans"].dropped["queue_full"]
 
     def test_logging_that_hangs_does_not_hold_a_caller(self, hanging: None) -> None:
-        """A full queue is told about by the sender: a handler that writes to a dead host holds no caller."""
+        """What is dropped is told by the sender: a log handler that writes to a dead host holds no caller."""
 
         class Stuck(logging.Handler):
             """Logs to a place that does not answer."""
@@ -162,10 +173,8 @@ class TestLocks:
         handler = Stuck()
         logging.getLogger("otel_ml").addHandler(handler)
         try:
-            began = monotonic()
-            while not otel_ml.health().exporters[0].signals["spans"].dropped.get("queue_full"):
-                assert monotonic() - began < 60.0
-                in_time()
+            in_time(a_full_queue)
+            in_time(lambda: None if otel_ml.health().dropped else pytest.fail("nothing was dropped"))
         finally:
             LET_GO.set()
             logging.getLogger("otel_ml").removeHandler(handler)

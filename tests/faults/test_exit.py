@@ -173,3 +173,16 @@ class TestFlushAndShutdown:
 
             assert timed(5.0) == (True, True)
             assert len(collector.spans) == 100
+
+
+class TestWhatIsRecordedLast:
+    @pytest.mark.parametrize("what", ["span", "instrument", "atexit", "nothing"])
+    def test_what_no_call_has_announced_is_delivered_too(self, what: str, bare_environment: dict[str, str]) -> None:
+        """A program's only record is a span or a point of its own, or comes from an exit handler: it arrives."""
+        with FaultCollector() as collector:
+            ended = run("own", bare_environment, endpoint=collector.endpoint, what=what)
+
+            assert ended.code == 0
+            assert ended.err == ""
+            assert [span.name for span in collector.spans] == {"span": ["own"], "atexit": ["predict score"]}.get(what, [])
+            assert ("own" in {metric.name for metric in collector.metrics}) == (what == "instrument")
