@@ -29,6 +29,10 @@ class Percentiles:
     p99: float
     max: float
 
+    def promised(self, healthy: Percentiles) -> bool:
+        """Whether a back end in this mode does not slow the call: within 100 µs of a healthy one, and never by much."""
+        return self.p99 <= min(healthy.p99 + 100, 250) and self.max <= 50_000
+
 
 def main(mode: str, calls: int) -> None:
     """Measure one mode, and print it as JSON."""

@@ -138,14 +138,17 @@ def figures(names: list[str], rounds: int) -> Iterator[Line]:
 
 def latencies() -> Iterator[Percentiles]:
     """Measure single calls while the back end is well, and while it is not."""
-    print(f"\n{f'a call, µs, {RATE} a second':<42}{'p50':>9}{'p99':>9}{'max':>9}")
+    print(f"\n{f'wall time a call, µs, {RATE} calls a second':<42}{'p50':>9}{'p99':>9}{'max':>9}")
+    healthy: Percentiles | None = None
     for mode in MODES:
         found, trouble = child("latency.py", mode, str(LATENCY_CALLS))
         if trouble:
             print(f"{f'collector {mode}':<42}{trouble}")
             continue
         one = Percentiles(**found)
-        print(f"{f'collector {mode}':<42}{one.p50:>9.0f}{one.p99:>9.0f}{one.max:>9.0f}", flush=True)
+        healthy = one if mode == MODES[0] else healthy
+        verdict = "" if healthy is None else "  as promised" if one.promised(healthy) else "  SLOWED DOWN"
+        print(f"{f'collector {mode}':<42}{one.p50:>9.0f}{one.p99:>9.0f}{one.max:>9.0f}{verdict}", flush=True)
         yield one
 
 

@@ -98,7 +98,7 @@ def two_more_attributes() -> Sides:
     baseline = ByHand()
 
     def call(x: int) -> int:
-        otel_ml.current().set(tier="gold", customer=x)  # type: ignore[union-attr]  # there is one inside
+        otel_ml.current().set(tier="gold", customer=x)
         return score(x)
 
     watched = otel_ml.predict(model="churn", version="3.2")(call)

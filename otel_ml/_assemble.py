@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_ml import _catalog as names
-from otel_ml._delivery import Parts
 from otel_ml._events import Event, emit, readable, writable
 from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
+from otel_ml._members import Sorted, sort
 from otel_ml._metrics import MERGING, Collected, Replay, keep_collecting, merged, view_of
 from otel_ml._otel_private import enabled, limits_of
 from otel_ml._providers import Closes
@@ -62,20 +60,10 @@ class Recipe:
         return any((self.tracer_provider, self.meter_provider, self.logger_provider))
 
 
-@dataclass(frozen=True)
-class Sorted:
-    """The members of `exporters=[...]` by what they are."""
-
-    parts: tuple[tuple[str, str, Parts, object], ...]
-    span_processors: tuple[SpanProcessor, ...]
-    record_processors: tuple[LogRecordProcessor, ...]
-    readers: tuple[MetricReader, ...]
-
-
 def assemble(recipe: Recipe) -> State:
     """Make a state. Nothing is connected and no thread runs until the first record."""
     resource = make_resource(recipe.resource)
-    given = sort(recipe, resource)
+    given = sort(recipe.exporters, recipe.interval, resource)
     host = recipe.tracer_provider
     views = tuple(view_of(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
     collectors = tuple(Collected(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
@@ -84,9 +72,9 @@ def assemble(recipe: Recipe) -> State:
     merging = WeakKeyDictionary({exporter: len(views) + index for index, exporter in enumerate(wrapped)})
     views = (*views, *(view_of(exporter) for exporter in wrapped))
 
-    own = not recipe.joined or bool(given.parts)
+    own = not recipe.joined or bool(recipe.exporters)
     meter_provider = (
-        MeterProvider((*collectors, *given.readers), resource, shutdown_on_exit=False)
+        _meter_provider((*collectors, *given.readers), resource)
         if own or recipe.meter_provider is None
         else recipe.meter_provider
     )
@@ -123,7 +111,9 @@ def assemble(recipe: Recipe) -> State:
         tracer_provider, resource, spans = host, host.resource, enabled(tracer)  # type: ignore[arg-type]  # an SDK tracer
     logger_provider, event_outs = _events(recipe, given, resource, sinks, own)
     keep = recipe.keep_slower_than
-    foreign: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
+    # One object may be of several kinds, and is closed once.
+    closes: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
+    foreign = tuple({id(one): one for one in closes}.values())
     return State(
         resource=resource,
         instrumentation_scope=SCOPE,
@@ -143,6 +133,16 @@ def assemble(recipe: Recipe) -> State:
         foreign=foreign,
         rebuild=lambda: assemble(in_child(recipe)),
     )
+
+
+def _meter_provider(readers: Sequence[MetricReader], resource: Resource) -> MeterProvider:
+    try:
+        return MeterProvider(readers, resource, shutdown_on_exit=False)
+    except Exception as error:
+        raise ConfigurationError(
+            "exporters=[...] holds a metric reader that belongs to another provider already. "
+            "Pass a function that makes one, as exporters=[lambda: InMemoryMetricReader()]."
+        ) from error
 
 
 def in_child(recipe: Recipe) -> Recipe:
@@ -167,63 +167,6 @@ def _instance(resource: Resource) -> str:
     if names.SERVICE_INSTANCE in named:
         return str(resource.attributes.get(names.SERVICE_INSTANCE))
     return str(uuid.uuid4())
-
-
-def sort(recipe: Recipe, resource: Resource) -> Sorted:
-    """Tell what each member of `exporters=[...]` is, and build ours."""
-    parts: list[tuple[str, str, Parts, object]] = []
-    span_processors: list[SpanProcessor] = []
-    record_processors: list[LogRecordProcessor] = []
-    readers: list[MetricReader] = []
-    for given in recipe.exporters:
-        one = given
-        if not _is_exporter(one) and callable(one):
-            one = one()
-        if isinstance(one, SpanProcessor):
-            span_processors.append(one)
-        elif isinstance(one, LogRecordProcessor):
-            record_processors.append(one)
-        elif isinstance(one, MetricReader):
-            readers.append(one)
-        else:
-            built = _parts(one, resource)
-            if recipe.interval is not None:
-                built = replace(built, interval=recipe.interval)
-            name = f"{type(one).__name__.lower()}-{len(parts)}"
-            describe = getattr(one, "describe", None)
-            parts.append((name, describe() if describe is not None else type(one).__qualname__, built, given))
-    return Sorted(tuple(parts), tuple(span_processors), tuple(record_processors), tuple(readers))
-
-
-_STANDARD = (SpanExporter, MetricExporter, LogRecordExporter, SpanProcessor, LogRecordProcessor, MetricReader)
-
-
-def _is_exporter(one: object) -> bool:
-    return isinstance(one, _STANDARD) or hasattr(one, "build")
-
-
-def _parts(one: object, resource: Resource) -> Parts:
-    build: Callable[[Resource], Parts] | None = getattr(one, "build", None)
-    if build is not None and not isinstance(one, type):
-        return build(resource)
-    spans = one if isinstance(one, SpanExporter) else None
-    metrics = one if isinstance(one, MetricExporter) else None
-    events = one if isinstance(one, LogRecordExporter) else None
-    if spans is None and metrics is None and events is None:
-        kind = one.__name__ if isinstance(one, type) else type(one).__name__
-        raise ConfigurationError(
-            f"exporters=[...] holds {kind!r}, which is no exporter, processor or reader. "
-            "Write for example otel_ml.configure(exporters=[otel_ml.exporters.Local()])."
-        )
-    return Parts(spans, metrics, events, _millis("OTEL_METRIC_EXPORT_INTERVAL", 60.0), _millis("OTEL_BSP_SCHEDULE_DELAY", 1.0))
-
-
-def _millis(variable: str, default: float) -> float:
-    try:
-        value = float(os.environ[variable]) / 1e3
-    except (KeyError, ValueError):
-        return default
-    return value if value > 0 else default
 
 
 def _sinks(given: Sorted, resource: Resource, ledger: Ledger, collectors: Sequence[Collected]) -> tuple[Sink, ...]:

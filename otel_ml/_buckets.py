@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from opentelemetry.sdk.metrics.export import ExponentialHistogramDataPoint, HistogramDataPoint
@@ -46,7 +47,7 @@ class Explicit:
 
     def __init__(self, bounds: tuple[float, ...], scale: float, start: int) -> None:
         self.bounds, self.scale = bounds, scale
-        self.edges = [bound * scale for bound in bounds]
+        self.edges = _edges(bounds, scale)
         self.reset(start)
 
     def add(self, values: Sequence[int | float]) -> None:
@@ -174,6 +175,12 @@ def bucket_index(value: float, scale: int) -> int:
     if scale > 0:
         return math.floor(math.log(value) * math.ldexp(1 / math.log(2), scale))
     return (exponent - 1) >> -scale
+
+
+@lru_cache(maxsize=64)
+def _edges(bounds: tuple[float, ...], scale: float) -> tuple[float, ...]:
+    # One for all series of an instrument, which may be 2,000.
+    return tuple(bound * scale for bound in bounds)
 
 
 def scaled(value: int | float, scale: float) -> int | float:

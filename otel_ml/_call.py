@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from types import MappingProxyType
@@ -40,6 +40,8 @@ class Call:
     labels: tuple[tuple[str, Label], ...] | None = None
     # Whether closing the call has to look at it.
     loud = False
+    # What a `with` block was given to read the outcome with: often a new lambda each time, so it is not the site's.
+    output: Callable[..., object] | None = None
     noted: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, path: Path | None, frame: Frame | None) -> None:
@@ -162,14 +164,10 @@ class Call:
             return
         if self._result is None:
             self._result = result
-        if self._remember:
+        if self._remember or self.output is not None or (self._path is not None and self._path.site.output is not None):
             # Reading a result that cannot be read must not cost the call itself.
             with shielded("remember a prediction"):
                 self._keep(self._result)
-
-    def asked(self) -> None:
-        """Have this call's outcome remembered."""
-        self._asked()
 
     def _asked(self) -> None:
         with shielded("remember a prediction"):
@@ -183,10 +181,11 @@ class Call:
         path, frame = self._path, self._frame
         if path is None or frame is None:
             return
-        if path.site.output is not None:
-            result = path.site.output(result)
+        output = self.output if self.output is not None else path.site.output
+        if output is not None:
+            result = output(result)
             if self._ids is None:
-                self._on_span(*shown(result))
+                self._show(outcome_of(result))
         context = getattr(frame, "get_span_context", lambda: None)()
         if self._ids is not None:
             outcomes = items(result)
@@ -194,6 +193,18 @@ class Call:
                 path.state.remember(path.site, one, outcome_of(outcome), self._at, context)
         elif self._id is not None:
             path.state.remember(path.site, self._id, outcome_of(result), self._at, context)
+
+    def _show(self, value: str | bool | int | float | None) -> None:
+        """Put the outcome that `output=` asked for on the span, with an id if the call has none: a class or number."""
+        if value is None:
+            return
+        if self._id is None:
+            self._id = uuid4().hex
+            self._on_span(names.PREDICTION_ID, self._id)
+        if type(value) is float:
+            self._on_span(names.PREDICTED_VALUE, value)
+        else:
+            self._on_span(names.CLASS_NAME, str(value))
 
     def _on_span(self, key: str, value: object) -> None:
         frame = self._frame
@@ -243,12 +254,6 @@ def items(values: object) -> list[object]:
         listed = values.tolist()
         return listed if isinstance(listed, list) else [listed]
     return [values]
-
-
-def shown(outcome: object) -> tuple[str, object]:
-    """Return the span attribute for an outcome that `output=` asked for: a class by name, a number by value."""
-    value = outcome_of(outcome)
-    return (names.PREDICTED_VALUE, value) if type(value) is float else (names.CLASS_NAME, None if value is None else str(value))
 
 
 def text(value: object) -> str:

@@ -12,6 +12,7 @@ from otel_ml import _catalog as names
 from otel_ml._call import Call
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
+from otel_ml._unobserved import unobserved
 from otel_ml._settings import disabled
 from otel_ml._site import Idle, Label, Part, Site
 from otel_ml._wrap import wrap
@@ -92,13 +93,16 @@ def predict(
                 f"predict was given {type(model).__name__!r}. Write @otel_ml.predict or @otel_ml.predict(model=\"churn\")."
             )
         return Predict(None, None, None, None, None, None, True)(model)
-    return Predict(model, version, id, output, at, labels, spans)
+    site = known_site(model, version, output, labels, spans) if id is None and at is None else None
+    if site is None:
+        checked(model, version, id, output, at, labels, spans)
+    return Predict(model, version, id, output, at, labels, spans, site)
 
 
 class Predict:
     """What `predict(...)` gives: a decorator, and a `with` block that gives a `Call`."""
 
-    __slots__ = ("_entered", "_options")
+    __slots__ = ("_entered", "_options", "_site")
 
     def __init__(
         self,
@@ -109,8 +113,9 @@ class Predict:
         at: Part | None,
         labels: Mapping[str, Label] | None,
         spans: bool,
+        site: Site | None = None,
     ) -> None:
-        self._options = (model, version, id, output, at, labels, spans)
+        self._options, self._site = (model, version, id, output, at, labels, spans), site
         self._entered: list[tuple[Path, Frame] | None] = []
 
     def __call__(self, function: F) -> F:
@@ -125,7 +130,6 @@ class Predict:
                 f"predict cannot decorate {type(function).__name__!r}. Put @otel_ml.predict above a function."
             )
         model, version, id, output, at, labels, spans = self._options
-        checked(*self._options)
         positions, skip = parameters(function)
         for name, part in (("id", id), ("at", at)):
             if isinstance(part, str) and part not in positions and "**" not in positions:
@@ -140,7 +144,7 @@ class Predict:
         return cast("F", wrap(function, site))
 
     def __enter__(self) -> Call:
-        site = block_site(*self._options)
+        site = self._site if self._site is not None else block_site(*self._options)
         path = site.path
         if path.state is not CURRENT.state or path.idle == 1:
             path = site.follow()
@@ -150,6 +154,9 @@ class Predict:
             return Call(None, None)
         self._entered.append((path, frame))
         call = frame.call = Call(path, frame)
+        output = self._options[3]
+        if output is not None:
+            call.output, call.loud = output, True
         return call
 
     def __exit__(
@@ -184,16 +191,27 @@ def called(path: Path, frame: Frame) -> Call:
     return call
 
 
-def current() -> Call | Run | None:
-    """Return the `Call` (or `Run`) around this line, also inside a decorated function; None if there is none.
+@overload
+def current() -> Call | Run: ...
+@overload
+def current(kind: type[Call], /) -> Call: ...
+@overload
+def current(kind: type[Run], /) -> Run: ...
+def current(kind: type[Call] | type[Run] | None = None, /) -> Call | Run:
+    """Return the `Call` or `Run` around this line, also inside a decorated function.
 
-    >>> current() is None
-    True
+    Where nothing is observed, what it returns takes everything a call or a run takes, and does nothing: code that uses
+    it works whether or not telemetry is configured. Type checkers know which of the two it is when it is named:
+    `current(otel_ml.Run).log(loss=0.3)`.
+
+    >>> current().label(variant="a")
     """
     state = CURRENT.state
     found = state.current_frame() if state is not None else None
-    if found is None or isinstance(found, Run):
-        return found
+    if isinstance(found, Run):
+        return found if kind is not Call else Call(None, None)
+    if found is None or kind is Run:
+        return unobserved(kind)
     frame = cast("Frame", found)
     return called(frame.path, frame)
 
@@ -210,24 +228,36 @@ def block_site(
     labels: Mapping[str, Label] | None,
     spans: bool,
 ) -> Site:
-    """Return the site of a `with` block: one for all blocks with the same options."""
-    key = (model, version, output, spans, tuple(sorted(labels.items())) if labels else None)
+    """Make the site of a `with` block: one for all blocks of a model, version and labels; after 2,000 one for the rest."""
+    if model is None:
+        raise ConfigurationError("A with block needs the model's name. Write with otel_ml.predict(\"churn\") as call:")
+    if id is not None or at is not None:
+        raise ConfigurationError(
+            "id= and at= read a decorated function's arguments. In a with block, set call.id and call.at."
+        )
+    if len(_sites) >= MAX_SITES:
+        # Their models and span classes are shared from here on too: a site each would only take memory.
+        model, version, labels = names.OTHER, None, None
+    site = Site(model, version, names.PREDICT, dict(labels or {}), spans, called)
+    return _sites.setdefault(_key(model, version, labels, spans), site)
+
+
+def known_site(
+    model: str | None,
+    version: str | None,
+    output: Callable[..., object] | None,
+    labels: Mapping[str, Label] | None,
+    spans: bool,
+) -> Site | None:
+    """Return the site of former blocks with the same options, which were checked then."""
     try:
-        site = _sites.get(key)
-    except TypeError:
-        site = None
-    if site is None:
-        checked(model, version, id, output, at, labels, spans)
-        if model is None:
-            raise ConfigurationError("A with block needs the model's name. Write with otel_ml.predict(\"churn\") as call:")
-        if id is not None or at is not None:
-            raise ConfigurationError(
-                "id= and at= read a decorated function's arguments. In a with block, set call.id and call.at."
-            )
-        site = Site(model, version, names.PREDICT, dict(labels or {}), spans, called, output=output)
-        if len(_sites) < MAX_SITES:
-            _sites[key] = site
-    return site
+        return _sites.get(_key(model, version, labels, spans)) if output is None or callable(output) else None
+    except Exception:  # whatever cannot be looked up is told about when it is checked
+        return None
+
+
+def _key(model: str | None, version: str | None, labels: Mapping[str, Label] | None, spans: bool) -> tuple[object, ...]:
+    return (model, version, spans, tuple(sorted(labels.items())) if labels else None)
 
 
 def checked(

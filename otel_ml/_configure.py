@@ -13,9 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_ml import _catalog as names
 from otel_ml._assemble import Recipe, assemble
-from otel_ml._current import CURRENT
 from otel_ml._health import Health
-from otel_ml._hosts import global_providers, make_global
+from otel_ml._hosts import check_free, global_providers, make_global
 from otel_ml._places import places
 from otel_ml._settings import disabled, from_pyproject
 from otel_ml._shield import failed
@@ -44,13 +43,16 @@ if TYPE_CHECKING:
 
 Attribute = str | bool | int | float
 
+# Not a literal: whoever writes 0.5 has another object, and is taken at their word.
+HALF_A_SECOND = float("0.5")
+
 
 def configure(
     *,
     service: str | None = None,
     exporters: Sequence[Place | Callable[[], Place]] | None = None,
     sampling: float | None = None,
-    keep_slower_than: float | None = 0.5,
+    keep_slower_than: float | None = HALF_A_SECOND,
     interval: float | None = None,
     resource: Mapping[str, Attribute] | None = None,
     tracer_provider: TracerProvider | None = None,
@@ -76,7 +78,7 @@ def configure(
         interval: Seconds between metric exports; None: what each exporter prefers (60; 5 for Local and Console).
         resource: Further attributes of this process.
         tracer_provider: A host's SDK provider to join; likewise `meter_provider` and `logger_provider`.
-        join: True: send to the exporters and to the host's global providers.
+        join: True: send to the exporters and to the host's global providers. False: to the exporters alone.
         set_global: Whether our providers become OpenTelemetry's global ones; None: where none is set.
         current: False: leave what is configured as it is; the telemetry returned observes what is called in
             `with telemetry.use():`, as one of several tenants.
@@ -91,17 +93,25 @@ def configure(
     """
     check_settings(sampling, keep_slower_than, interval, resource, service)
     _check_providers(tracer_provider, meter_provider, logger_provider)
+    _check_switches(join, set_global, current)
     settings = from_pyproject()
-    host = bool(tracer_provider or meter_provider or logger_provider) or any(global_providers())
+    check_settings(*(settings.get(name) for name in ("sampling", "keep_slower_than", "interval", "resource", "service")))
+    passed = bool(tracer_provider or meter_provider or logger_provider)
+    found = places(exporters, settings, host=passed or (join is not False and any(global_providers())))
     recipe = _recipe(
-        exporters=places(exporters, settings, host=host),
-        sampling=sampling if sampling is not None else cast("float | None", settings.get("sampling")),
-        keep_slower_than=keep_slower_than,
-        interval=interval if interval is not None else cast("float | None", settings.get("interval")),
+        exporters=found,
+        # A host that is joined samples as it does; only an argument that says otherwise is a mistake.
+        sampling=sampling if found is None else _setting(sampling, settings, "sampling", "OTEL_TRACES_SAMPLER"),
+        keep_slower_than=(
+            cast("float", settings.get("keep_slower_than", 0.5)) if keep_slower_than is HALF_A_SECOND else keep_slower_than
+        ),
+        interval=_setting(interval, settings, "interval", "OTEL_METRIC_EXPORT_INTERVAL"),
         resource=resource_facts(service, resource, settings),
         providers=(tracer_provider, meter_provider, logger_provider),
         join=join,
     )
+    if set_global and current and not disabled():
+        check_free()
     return _install(recipe, set_global, warn=exporters is not None and join is None, current=current)
 
 
@@ -154,7 +164,7 @@ def _install(recipe: Recipe, set_global: bool | None, *, warn: bool, current: bo
     if not disabled():
         install(handle)
         if set_global is not False and not (recipe.joined and not recipe.exporters):
-            make_global(state, insist=set_global is True, warn=warn)
+            make_global(state, warn=warn)
         flush_in_child()
     return handle
 
@@ -169,7 +179,7 @@ def _recipe(
     providers: tuple[TracerProvider | None, MeterProvider | None, LoggerProvider | None],
     join: bool | None,
 ) -> Recipe:
-    if exporters is None or (join and not any(providers)):
+    if (exporters is None and join is not False) or join:
         providers = cast("tuple[TracerProvider | None, MeterProvider | None, LoggerProvider | None]", (
             tuple(given or found for given, found in zip(providers, global_providers(), strict=True))
         ))  # fmt: skip
@@ -179,6 +189,11 @@ def _recipe(
             "Leave sampling out, or pass exporters=[...]."
         )
     return Recipe(exporters or (), resource, sampling, keep_slower_than, interval, *providers)
+
+
+def _setting(argument: float | None, settings: Mapping[str, object], name: str, variable: str) -> float | None:
+    """Return an argument, else the setting in pyproject.toml; None where OpenTelemetry's own variable is set instead."""
+    return argument if argument is not None or variable in os.environ else cast("float | None", settings.get(name))
 
 
 def resource_facts(
@@ -208,6 +223,20 @@ def check_settings(
             f"resource must be a mapping, not {type(resource).__name__}. "
             'Write resource={"deployment.environment.name": "prod"}.'
         )
+    for key, value in cast("Mapping[object, object]", resource or {}).items():
+        if not isinstance(key, str) or not key or not isinstance(value, str | bool | int | float | list | tuple):
+            raise ConfigurationError(
+                f"resource has an entry {key!r} of {type(value).__name__}; names are text, values text, numbers or "
+                'booleans. Write resource={"deployment.environment.name": "prod"}.'
+            )
+
+
+def _check_switches(join: object, set_global: object, current: object) -> None:
+    for name, value in (("join", join), ("set_global", set_global)):
+        if value is not None and type(value) is not bool:
+            raise ConfigurationError(f"{name} must be True, False or None, not {value!r}. Leave {name} out, or write True.")
+    if type(current) is not bool:
+        raise ConfigurationError(f"current must be True or False, not {current!r}. Leave current out, or write False.")
 
 
 def _check_providers(tracer_provider: object, meter_provider: object, logger_provider: object) -> None:

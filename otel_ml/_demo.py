@@ -45,8 +45,8 @@ def demo(store: str | None = None, exporters: Sequence[str] = ()) -> int:
     path = default_path() if store is None else Path(store)
     if disabled():
         raise ConfigurationError("OTEL_SDK_DISABLED switches telemetry off. Type: OTEL_SDK_DISABLED=false otel-ml demo")
-    _try_store(path)
     days = weather()
+    _try_store(path)
     places: list[Exporter] = [otel_ml.exporters.Local(path), *map(_place, dict.fromkeys(exporters))]
     # The console writes a line a call, which would tear a bar apart.
     live = False if "console" in exporters else None

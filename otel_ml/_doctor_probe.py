@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from otel_ml._assemble import Recipe, _is_exporter, sort
+from otel_ml._members import is_exporter, sort
 from otel_ml._places import Only
 from otel_ml._store import Store
 from otel_ml._store_schema import VARIABLE, VERSION, is_busy
@@ -61,8 +61,8 @@ def probe(exporters: Sequence[object], resource: Resource, timeout: float) -> li
 
 def _probe(given: object, resource: Resource, timeout: float) -> Probed:
     try:
-        made = given() if callable(given) and not _is_exporter(given) else given
-        found = sort(Recipe((made,)), resource).parts
+        made = given() if callable(given) and not is_exporter(given) else given
+        found = sort((made,), None, resource).parts
     except OtelMLError as error:
         return Probed(_name(given), (Answer("setup", False, *_sentences(str(error))),))
     except Exception as error:

@@ -53,7 +53,7 @@ def feedback(
     >>> feedback("order-17", actual="churned", predicted="stayed", model="churn")
     """
     try:
-        state = CURRENT.live()
+        state = CURRENT.live() if CURRENT.state is not None else CURRENT.find_host()
         if state is None:
             return
         state.start()
@@ -70,6 +70,8 @@ def feedback(
 
 def _column(values: object, count: int) -> list[object]:
     listed: list[object] = items(values) if values is not None else [None] * count
+    if len(listed) != count and isinstance(values, Iterable) and not isinstance(values, str | bytes):
+        listed = list(values)
     if len(listed) != count:
         tell("feedback:length", f"feedback got {count} ids but {len(listed)} values. Give one value for each id.")
         listed = (listed + [None] * count)[:count]

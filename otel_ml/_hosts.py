@@ -42,17 +42,22 @@ def global_providers() -> tuple[TracerProvider | None, MeterProvider | None, Log
 _made_global: list[object] = []
 
 
-def make_global(state: State, *, insist: bool, warn: bool) -> None:
+def check_free() -> None:
+    """Raise `ConfigurationError` where a host has set OpenTelemetry's global providers, so that ours cannot be."""
+    if any(global_providers()):
+        raise ConfigurationError(
+            "set_global=True, but OpenTelemetry's global providers are set already. Leave set_global out, or join=True."
+        )
+
+
+def make_global(state: State, *, warn: bool) -> None:
+    """Make a state's providers the global ones, unless there are others; one line says that there are."""
     others = [one for one in global_providers() if one is not None]
     if others and warn:
         tell(
             "parents_elsewhere",
             "This program has OpenTelemetry providers of its own, to which the parents of otel_ml's spans go. "
             "Pass join=True to send otel_ml's spans there too.",
-        )
-    if others and insist:
-        raise ConfigurationError(
-            "set_global=True, but OpenTelemetry's global providers are set already. Leave set_global out, or join=True."
         )
     if others or _made_global:
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.metrics.view import (
     Aggregation,
@@ -19,8 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import INVALID_SPAN, SpanContext, TraceFlags, TraceState
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, Tracer
 
 # The key under which the API keeps the current span, found through the public API.
@@ -129,6 +129,13 @@ def exponential_size(aggregation: Aggregation) -> tuple[int, int] | None:
     if not isinstance(aggregation, ExponentialBucketHistogramAggregation):
         return None
     return int(getattr(aggregation, "_max_size", 160)), int(getattr(aggregation, "_max_scale", 20))
+
+
+def release_reader(reader: MetricReader) -> None:
+    """Let a reader of a former provider of ours join the next one, which the SDK refuses otherwise."""
+    registered = getattr(MeterProvider, "_all_metric_readers", None)
+    if registered is not None:
+        registered.discard(reader)
 
 
 def resource_of(provider: MeterProvider) -> object:

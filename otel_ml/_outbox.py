@@ -106,8 +106,7 @@ class Outbox:
         """Count everything held as dropped at shutdown."""
         held = self.held
         self._batches.clear()
-        if self._signal != "metrics":
-            self.drop("shutdown", held)
+        self.drop("shutdown", held)
 
     def _converted(self, records: Sequence[object]) -> list[object]:
         assert self._convert is not None  # noqa: S101  # only called where it is set

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from otel_ml._members import check_member
 from otel_ml._settings import exporter_names, otel_exporter_names
 from otel_ml._shield import logger
 from otel_ml.errors import ConfigurationError
@@ -29,15 +30,22 @@ def places(
             raise ConfigurationError(
                 f"exporters must be a list, not {type(given).__name__}. Write exporters=[otel_ml.exporters.Local()]."
             )
+        for one in given:
+            check_member(one)
         return tuple(given)
     named = exporter_names()
-    if named is None and (host):
+    if named is None and host:
         return None
     by_signal = otel_exporter_names() if named is None else None
     if by_signal is not None:
         return tuple(Only(cast("Exporter", named_place(name)), signals) for name, signals in by_signal.items())
     if named is None and settings.get("exporters") is not None:
-        named = [str(name).lower() for name in cast("Sequence[object]", settings["exporters"])]
+        listed = settings["exporters"]
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in cast("list[object]", listed)):
+            raise ConfigurationError(
+                'exporters in pyproject.toml must be a list of names. Write exporters = ["local", "otlp"].'
+            )
+        named = [name.lower() for name in cast("list[str]", listed)]
     if named is not None:
         return tuple(named_place(name) for name in named if name != "none")
     from otel_ml.exporters.local import Local, serves_a_person

@@ -93,7 +93,7 @@ class ModelSeries:
         self._series: dict[tuple[Labels, str | None], CallSeries] = {}
         self._active = ledger.series(names.PREDICTION_ACTIVE, identity)
         # An error rate needs the zero: a model that never failed has a series too.
-        ledger.series(names.PREDICTION_ERRORS, identity)
+        ledger.series(names.PREDICTION_ERRORS, identity).append(0)
         ledger.before_fold(self._before_fold)
 
     def of(self, labels: Labels, error: str | None = None) -> CallSeries:

@@ -18,6 +18,7 @@ from otel_ml._request import Request, take
 from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._shield import failed, tell
 from otel_ml._span import SLOT, LightSpan
+from otel_ml._weight import slots_of_record, slots_of_span
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
@@ -33,9 +34,6 @@ MAX_BYTES = MAX_SLOTS * SLOT
 WAKE_AT = 2_048
 # Seconds that one round may take when nobody waits for it.
 _LONGEST = 10.0
-# What an SDK span holds (measured 2,890 bytes), in slots.
-SDK_SPAN_SLOTS = 6
-SDK_RECORD_SLOTS = 3
 
 Queued = "LightSpan | ReadableSpan | None"
 
@@ -107,8 +105,9 @@ class Sink:
         if held >= self.room:
             self._refuse("spans:queue_full" if self.room else "spans:shutdown")
             return
-        self._spans.extend((span, *(None,) * (SDK_SPAN_SLOTS - 1)))
-        if held < WAKE_AT <= held + SDK_SPAN_SLOTS:
+        slots = slots_of_span(span)
+        self._spans.extend((span, *(None,) * (min(slots, MAX_SLOTS) - 1)))
+        if held < WAKE_AT <= held + slots:
             self._wake.put(None)
 
     def event(self, event: Event | ReadWriteLogRecord) -> None:
@@ -117,7 +116,7 @@ class Sink:
         if self._closed:
             self._refuse("events:shutdown")
             return
-        weight = event.weight if isinstance(event, Event) else SDK_RECORD_SLOTS
+        weight = event.weight if isinstance(event, Event) else slots_of_record(event)
         if weight == 1:
             queue.append(event)
         else:

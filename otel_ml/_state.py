@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -15,6 +16,7 @@ from otel_ml._events import Deferred, Event
 from otel_ml._ledger import Ledger
 from otel_ml._frames import current_frame
 from otel_ml._observe import Path
+from otel_ml._otel_private import release_reader
 from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
 from otel_ml._providers import Closes, close_all
@@ -144,8 +146,10 @@ class State:
         key = ("part", name, *sorted(facts.items()))
         found = self._classes.get(key)
         if found is None:
-            made = self.make_class(name, dict(facts))
-            found = self._classes.setdefault(key, made) if len(self._classes) < MAX_CLASSES else made
+            if len(self._classes) >= MAX_CLASSES:
+                name, facts = names.OTHER, {}
+                key = ("part", name)
+            found = self._classes.get(key) or self._classes.setdefault(key, self.make_class(name, dict(facts)))
         return found
 
     def current_frame(self) -> object:
@@ -259,6 +263,7 @@ class State:
         Exporters and processors in `shared` are flushed, but not shut down: the next state goes on using them.
         """
         for sink in self.sinks:
+            # Of ours the next state builds its own parts.
             sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
         if self.replay is not None:
             self.ledger.fold_all(deadline - monotonic())
@@ -272,6 +277,9 @@ class State:
         if self.folder is not None:
             self.folder.stop()
         alone = [one for one in self.foreign if not any(one is other for other in shared)]
+        for one in shared:
+            if isinstance(one, MetricReader) and any(one is other for other in self.foreign):
+                release_reader(one)
         return close_all(alone, deadline) and done
 
 

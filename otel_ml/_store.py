@@ -39,7 +39,8 @@ class Store:
     Each `write_*` returns how many records it refused because they could not be read as what they claim to be. It
     raises `ConfigurationError` where the file cannot be used (not ours, newer, damaged, a link, no permission),
     BlockingIOError or sqlite3.OperationalError where it stayed locked for `patience` seconds, and OSError or
-    sqlite3.OperationalError where the disk is full. What was raised for was not written.
+    sqlite3.OperationalError where the disk is full. What was raised for was not written; of a batch larger than a
+    sixteenth of `max_bytes`, the first parts may have been.
     """
 
     def __init__(self, path: Path | None = None, *, max_bytes: int = 256_000_000, max_age: float = 7 * 86400.0) -> None:
@@ -52,6 +53,7 @@ class Store:
         self._turn = threading.RLock()
         self._writer: Writer | None = None
         self._pid = 0
+        self._writing = False
 
     def write_spans(self, spans: Sequence[ReadableSpan], *, patience: float = 1.0) -> int:
         """Store ended spans, in this order; return how many were refused."""
@@ -92,40 +94,52 @@ class Store:
         turn = self._turn
         if self._pid != os.getpid():
             # Forked, perhaps while another thread had the turn: that thread does not exist here.
-            turn = self._turn = threading.RLock()
-            self._writer, self._pid = None, os.getpid()
+            self._forked()
+            turn, self._pid = self._turn, os.getpid()
         if not _may_begin.is_set():
             # A fork is waiting for the turn, which locks give to whoever asks first, and a busy writer always does.
             _may_begin.wait(FORK_WAIT)
         if not turn.acquire(timeout=patience):
             raise BlockingIOError(f"another thread kept the local store busy for {patience} seconds")
+        if self._writing:
+            # A signal handler or finalizer of this very thread interrupts a write.
+            turn.release()
+            raise BlockingIOError("this thread is in the middle of a write to the local store")
+        self._writing = True
         try:
-            writer = self._writer
-            if writer is None or writer.moved():
-                self.close()
-                _watch_forks(self)
-                writer = self._writer = Writer(self.path, self.max_bytes, self.max_age, patience)
-            writer.begin(until)
-            try:
-                yield writer
-            except BaseException:
-                writer.rollback()
-                raise
-            writer.commit()
+            yield from self._transaction(patience, until)
         except sqlite3.Error as error:
             if not is_busy(error):
                 # Begin with a fresh connection next time: the file may have been replaced, or the disk have room again.
                 self.close()
             raise translated(self.path, error) from error
         finally:
+            self._writing = False
             turn.release()
+
+    def _transaction(self, patience: float, until: float) -> Generator[Writer]:
+        writer = self._writer
+        if writer is None or writer.moved():
+            self.close()
+            _watch_forks(self)
+            writer = self._writer = Writer(self.path, self.max_bytes, self.max_age, patience)
+        writer.begin(until)
+        try:
+            yield writer
+        except BaseException:
+            writer.rollback()
+            raise
+        writer.commit()
+
+    def _forked(self) -> None:
+        self._turn, self._writer, self._writing = threading.RLock(), None, False
 
 
 # ------------------------------------------------------------------------------------------------ fork
 # SQLite's own locks (of its allocator, of its list of files) would stay locked for ever in a child forked while another
 # thread was inside SQLite. So a fork waits until no store of this process is in mid-transaction.
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-_held: list[threading.RLock] = []
+_stores: list[weakref.ref[Store]] = []
+_held: dict[int, list[threading.RLock]] = {}
 _may_begin = threading.Event()
 _may_begin.set()
 _watching = False
@@ -133,7 +147,8 @@ _watching = False
 
 def _watch_forks(store: Store) -> None:
     global _watching
-    _stores.add(store)
+    _stores[:] = [one for one in _stores if one() not in (None, store)]
+    _stores.append(weakref.ref(store))
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
@@ -142,14 +157,15 @@ def _watch_forks(store: Store) -> None:
 def _before_fork() -> None:
     _may_begin.clear()
     until = monotonic() + FORK_WAIT
-    turns = [store._turn for store in list(_stores)]
-    _held.extend(turn for turn in turns if turn.acquire(timeout=max(0.0, until - monotonic())))
+    turns = [store._turn for store in _alive()]
+    # By thread: two of them may fork at once.
+    held = [turn for turn in turns if turn.acquire(timeout=max(0.0, until - monotonic()))]
+    _held[threading.get_ident()] = held
 
 
 def _after_fork() -> None:
-    for turn in _held:
+    for turn in _held.pop(threading.get_ident(), ()):
         turn.release()
-    _held.clear()
     _may_begin.set()
 
 
@@ -158,5 +174,9 @@ def _in_child() -> None:
     _may_begin = threading.Event()
     _may_begin.set()
     _held.clear()
-    for store in list(_stores):
-        store._turn, store._writer = threading.RLock(), None
+    for store in _alive():
+        store._forked()
+
+
+def _alive() -> list[Store]:
+    return [store for store in (one() for one in list(_stores)) if store is not None]

@@ -36,10 +36,9 @@ class Writer:
     def __init__(self, path: Path, max_bytes: int, max_age: float, patience: float) -> None:
         self._path, self._max_age = path, max_age
         self._log = Path(f"{path}-wal")
-        self._file: tuple[int, int] | None = None
-        page = PAGE_BYTES
         # Together with a log of a sixteenth and one transaction of a sixteenth: at most `max_bytes`.
-        self._limits = Limits(used=max_bytes * 13 // 16 // page, file=max_bytes * 15 // 16 // page)
+        pages = max_bytes // PAGE_BYTES
+        self._limits = Limits(used=pages * 13 // 16, file=pages * 15 // 16)
         self._part = max_bytes // 16
         self._log_bytes, self._most_log = min(self._part, LOG_BYTES), max_bytes // 4
         self._origins: dict[tuple[int, int], tuple[int, float, object, object]] = {}

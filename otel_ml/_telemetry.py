@@ -44,6 +44,7 @@ class Telemetry:
 
     def __init__(self, state: State) -> None:
         self._state: State | Orphan = state
+        self._ended: bool | None = None
         _handles.add(self)
 
     @property
@@ -91,16 +92,19 @@ class Telemetry:
 
     def hand_over(self, timeout: float, shared: Sequence[object]) -> bool:
         """Shut down all but the exporters and processors that the next state goes on using."""
+        if self._ended is not None:
+            return self._ended
         replace(self._state, None)
         _handles.discard(self)
         _tenants.discard(self)
         if isinstance(self._state, Orphan):
             return True
+        self._ended = False
         try:
-            return self._state.shutdown(monotonic() + max(0.0, timeout), shared)
+            self._ended = self._state.shutdown(monotonic() + max(0.0, timeout), shared)
         except Exception:
             failed("shut down")
-            return False
+        return self._ended
 
     def health(self) -> Health:
         """Return what became of everything recorded so far."""

@@ -18,6 +18,7 @@ from otel_ml._frames import CALL_KEY, FRAME
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, id_is_random, on_ending, random_bit, set_context
 from otel_ml._shield import failed
 from otel_ml._span import Counted, Frame, Ids, LightSpan, Unsampled
+from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -159,10 +160,14 @@ def our_limits() -> SpanLimits:
     """Return our span limits (64 attributes, 1,024 characters a value), where OpenTelemetry's variables set none."""
     counts = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")
     lengths = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
-    return SpanLimits(
-        max_span_attributes=None if any(name in os.environ for name in counts) else MAX_ATTRIBUTES,
-        max_attribute_length=None if any(name in os.environ for name in lengths) else MAX_LENGTH,
-    )
+    try:
+        return SpanLimits(
+            max_span_attributes=None if any(name in os.environ for name in counts) else MAX_ATTRIBUTES,
+            max_attribute_length=None if any(name in os.environ for name in lengths) else MAX_LENGTH,
+        )
+    except ValueError as error:
+        # The SDK's message names the variable and its value.
+        raise ConfigurationError(f"{error}. Set it to a whole number, or leave it out.") from error
 
 
 class Processors(SynchronousMultiSpanProcessor):

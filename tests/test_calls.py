@@ -50,7 +50,7 @@ def outcome(span: ReadableSpan) -> object:
 
 def nothing_current() -> bool:
     """Say whether neither a span nor a call is current."""
-    return otel_ml.current() is None and not trace.get_current_span().get_span_context().is_valid
+    return repr(otel_ml.current()) == "<nothing observed>" and not trace.get_current_span().get_span_context().is_valid
 
 
 class Error(Exception):
@@ -143,7 +143,7 @@ def drained(steps: Generator[int, None, object]) -> object:
 def with_block(fail: BaseException | None = None) -> object:
     """Use the `with` form."""
     with otel_ml.predict("m") as call:
-        assert otel_ml.current() is (call if OBSERVED["calls"] else None)
+        assert otel_ml.current() is call if OBSERVED["calls"] else nothing_current()
         return answer(fail)
 
 
@@ -221,7 +221,7 @@ class TestEveryKind:
             with pytest.raises(Error) as caught:
                 KINDS[kind](raised)
             assert caught.value is raised
-            assert otel_ml.current() is None
+            assert repr(otel_ml.current()) == "<nothing observed>"
         assert nothing_current()
         if state != "unconfigured":
             assert flushed(place) == []
@@ -768,7 +768,7 @@ class TestConcurrency:
                         assert otel_ml.current() is inner is not call
                     barrier.wait()
                     assert otel_ml.current() is call
-                assert otel_ml.current() is None
+                assert repr(otel_ml.current()) == "<nothing observed>"
 
         threads = [threading.Thread(target=run) for _ in range(4)]
         for thread in threads:

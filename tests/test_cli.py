@@ -81,7 +81,9 @@ def test_interrupted_is_quiet(workdir: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=30)
 
-    assert running.returncode == 130
+    # Where the interrupt reaches CPython in the middle of an exec(), as of a dataclass being made, it ends by the signal
+    # itself, whatever we return. A shell calls both 130.
+    assert running.returncode in (130, -signal.SIGINT)
     assert said == ""
 
 

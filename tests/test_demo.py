@@ -337,6 +337,7 @@ class TestRefusals:
             done.stderr,
         )
         assert done.stdout == ""
+        assert not (tmp_path / ".otel_ml").exists()
 
     def test_a_foreign_file(self, tmp_path: Path) -> None:
         """A file that is no store is left as it is, before any work is done."""

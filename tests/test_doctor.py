@@ -285,7 +285,7 @@ def broken():
 settings = dict(service="shop", exporters=[exporters.Console(), lambda: exporters.Local("shop.db")])
 foreign = dict(exporters=[exporters.Console(), ConsoleSpanExporter(), SimpleSpanProcessor(ConsoleSpanExporter())])
 failing = dict(exporters=[broken, exporters.Console()])
-misspelt = dict(servce="shop")
+misspelt = dict(svc="shop")
 wrong = dict(sampling=7)
 number = 7
 """
@@ -349,7 +349,7 @@ class TestApp:
             ("shop.nowhere:settings", "no module 'shop.nowhere'"),
             ("shop.telemetry:nothing", "has no such name"),
             ("shop.telemetry:number", "has a int there"),
-            ("shop.telemetry:misspelt", "'servce', which configure() does not take"),
+            ("shop.telemetry:misspelt", "'svc', which configure() does not take"),
             ("shop.telemetry:wrong", "sampling=7"),
             ("shop.raising:settings", r"cannot be imported (RuntimeError). To see why, type: python -c"),
             ("shop.leaving:settings", r"cannot be imported (SystemExit)"),

@@ -46,7 +46,7 @@ def values(place: Recorder, key: str) -> list[object]:
 
 def nothing_current() -> bool:
     """Say whether neither a span nor a run is current."""
-    return otel_ml.current() is None and not trace.get_current_span().get_span_context().is_valid
+    return repr(otel_ml.current()) == "<nothing observed>" and not trace.get_current_span().get_span_context().is_valid
 
 
 def spend(seconds: float) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_ml._delivery import DELIVERED, Delivery
 from otel_ml._shield import tell
-from otel_ml._store_schema import error_code, is_busy
+from otel_ml._store_schema import is_busy
 from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ PATIENCE = 1.0
 EXPORT_WITHIN = 5.0
 AGAIN_AFTER = 0.1
 # What the operating system says when there is no room: on the disk, in a quota, under a limit of file size.
+# SQLite says FULL for a full disk, and of a quota or a limit only that a write failed.
+_NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -157,8 +159,7 @@ def _failed(store: Store, error: OSError | sqlite3.Error, size: int) -> Delivery
 def _is_full(error: OSError | sqlite3.Error) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL
-    # SQLite says FULL for a full disk, and a failed write (IOERR) for a quota or a limit of file size.
-    return error_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return getattr(error, "sqlite_errorcode", 0) in _NO_ROOM
 
 
 def _insist(deliver: Callable[[float], Delivery]) -> bool:

@@ -44,7 +44,7 @@ def parts(path: Path) -> Iterator[Parts]:
     made = Local(path).build(RESOURCE)
     yield made
     for part in (made.spans, made.metrics, made.events):
-        part.shutdown()  # type: ignore[union-attr]
+        part.shutdown()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ class TestArguments:
         parts = Local().build(RESOURCE)
 
         assert list(workdir.iterdir()) == []
-        parts.spans.shutdown()  # type: ignore[union-attr]
+        parts.spans.shutdown()
         assert list(workdir.iterdir()) == []
 
     def test_it_says_where_telemetry_goes(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ class TestDelivery:
         timer = threading.Timer(1.3, lambda: other.execute("COMMIT"))
         timer.start()
 
-        assert parts.spans.export(calls(1)) is SpanExportResult.SUCCESS  # type: ignore[union-attr]
+        assert parts.spans.export(calls(1)) is SpanExportResult.SUCCESS
         timer.join()
         other.close()
 
@@ -174,24 +174,26 @@ class TestDelivery:
 
     def test_the_standard_results(self, parts: Parts, path: Path) -> None:
         """`export` answers as OpenTelemetry wants it: success, or failure."""
-        assert parts.spans.export(calls(1)) is SpanExportResult.SUCCESS  # type: ignore[union-attr]
-        assert parts.metrics.export(gauge("g", [1])) is MetricExportResult.SUCCESS  # type: ignore[union-attr]
-        assert parts.events.export(steps(1)) is LogRecordExportResult.SUCCESS  # type: ignore[union-attr]
-        assert parts.spans.force_flush() and parts.metrics.force_flush() and parts.events.force_flush()  # type: ignore[union-attr]
+        assert parts.spans.export(calls(1)) is SpanExportResult.SUCCESS
+        assert parts.metrics.export(gauge("g", [1])) is MetricExportResult.SUCCESS
+        assert parts.events.export(steps(1)) is LogRecordExportResult.SUCCESS
+        assert parts.spans.force_flush()
+        assert parts.metrics.force_flush()
+        assert parts.events.force_flush()
 
-        assert parts.spans.export([object()]) is SpanExportResult.FAILURE  # type: ignore[union-attr,list-item]
-        assert parts.metrics.export(gauge("g", ["x"])) is MetricExportResult.FAILURE  # type: ignore[union-attr]
-        assert parts.events.export([None]) is LogRecordExportResult.FAILURE  # type: ignore[union-attr,list-item]
+        assert parts.spans.export([object()]) is SpanExportResult.FAILURE
+        assert parts.metrics.export(gauge("g", ["x"])) is MetricExportResult.FAILURE
+        assert parts.events.export([None]) is LogRecordExportResult.FAILURE
 
     def test_after_shutdown_nothing_is_stored(self, parts: Parts, path: Path, read: Any) -> None:
         """A part that has been shut down rejects; the others go on."""
         deliver(parts.spans, calls(1))
-        parts.spans.shutdown()  # type: ignore[union-attr]
+        parts.spans.shutdown()
 
         assert deliver(parts.spans, calls(2)) == Delivery(2, "shutdown")
         assert deliver(parts.events, steps(2)) == DELIVERED
-        parts.events.shutdown()  # type: ignore[union-attr]
-        parts.metrics.shutdown()  # type: ignore[union-attr]
+        parts.events.shutdown()
+        parts.metrics.shutdown()
         assert deliver(parts.metrics, gauge("g", [1])) == Delivery(1, "shutdown")
         assert not Path(f"{path}-wal").exists()
         assert read(path).counts() == {"spans": 1, "events": 2, "points": 0}
@@ -230,9 +232,9 @@ class TestInPrograms:
         """What it is made of are standard exporters, for the SDK's own providers."""
         parts = Local(path).build(RESOURCE)
         tracers, loggers = TracerProvider(resource=RESOURCE), LoggerProvider(RESOURCE)
-        tracers.add_span_processor(BatchSpanProcessor(parts.spans))  # type: ignore[arg-type]
-        loggers.add_log_record_processor(BatchLogRecordProcessor(parts.events))  # type: ignore[arg-type]
-        meters = MeterProvider([PeriodicExportingMetricReader(parts.metrics)], RESOURCE)  # type: ignore[arg-type]
+        tracers.add_span_processor(BatchSpanProcessor(parts.spans))
+        loggers.add_log_record_processor(BatchLogRecordProcessor(parts.events))
+        meters = MeterProvider([PeriodicExportingMetricReader(parts.metrics)], RESOURCE)
 
         tracers.get_tracer("mine").start_span("work").end()
         loggers.get_logger("mine").emit(body="hello", event_name="said")
@@ -299,9 +301,7 @@ class TestSilentDefault:
         assert list(workdir.iterdir()) == []
 
     @pytest.mark.parametrize("variable", ["AWS_LAMBDA_FUNCTION_NAME", "KUBERNETES_SERVICE_HOST"])
-    def test_nobody_looks_into_a_container(
-        self, workdir: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-    ) -> None:
+    def test_nobody_looks_into_a_container(self, workdir: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         """In AWS Lambda and Kubernetes a file would be written for nobody."""
         monkeypatch.setenv(variable, "x")
 

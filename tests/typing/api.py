@@ -122,7 +122,10 @@ with otel_ml.predict("churn", version="3.2") as call:
     assert_type(call.ids([1, 2]), list[str])
     call.at = "2015-12-31"
 
-assert_type(otel_ml.current(), otel_ml.Call | otel_ml.Run | None)
+assert_type(otel_ml.current(), otel_ml.Call | otel_ml.Run)
+assert_type(otel_ml.current(otel_ml.Call), otel_ml.Call)
+assert_type(otel_ml.current(otel_ml.Run), otel_ml.Run)
+otel_ml.current().set(tier="gold")
 otel_ml.feedback("order-17", actual=True)
 otel_ml.feedback(["a", "b"], actual=[1, 0], predicted=[1, 1], score=[0.9, 0.8], model="churn", version="3.2", at="2016")
 

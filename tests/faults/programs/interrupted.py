@@ -1,0 +1,182 @@
+"""Record, flush and configure while a signal handler or the garbage collector records and flushes in between."""
+
+import faulthandler
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import otel_ml
+
+asked = json.loads(sys.argv[1])
+# Tells where it hangs, and ends the program.
+faulthandler.dump_traceback_later(asked["hangs"], exit=True)
+
+
+class Last(MetricExporter):
+    """Keeps the last collection."""
+
+    data: MetricsData | None = None
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
+        self.data = metrics_data
+        return MetricExportResult.SUCCESS
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+
+last = Last()
+places: list[object] = [last, otel_ml.exporters.OTLP(asked["endpoint"])]
+if asked["foreign"]:
+    places += [InMemoryMetricReader(), BatchSpanProcessor(InMemorySpanExporter())]
+
+
+def configure() -> otel_ml.Telemetry:
+    """Configure, and again."""
+    return otel_ml.configure(service="interrupted", exporters=places, interval=0.005)  # type: ignore[arg-type]  # exporters of all kinds
+
+
+@otel_ml.predict(spans=False)
+def score(label: int) -> None:
+    """Label the call with something never seen before."""
+    otel_ml.current().label(variant=label)  # type: ignore[union-attr]  # inside a call
+
+
+@otel_ml.predict(id="name", output=lambda found: found)
+def remembered(name: str) -> int:
+    """Return a number to remember."""
+    return 1
+
+
+calls = 0
+handled = 0
+handling = False
+
+
+def record() -> None:
+    """Record a little of everything."""
+    global calls
+    calls += 1
+    score(calls)
+    remembered(f"order-{calls}")
+    otel_ml.feedback(f"order-{calls}", actual=1)
+    run.log(loss=0.5)
+
+
+def handle(*_: object) -> None:
+    """What runs in between: record, flush for a moment, look."""
+    global handled, handling
+    if handling:
+        return
+    handling = True
+    try:
+        handled += 1
+        record()
+        if handled % 10 == 0:
+            otel_ml.flush(0.002)
+            otel_ml.health()
+    finally:
+        handling = False
+
+
+def flushing() -> None:
+    """Flush what there is."""
+    record()
+    otel_ml.flush(0.5)
+
+
+def configuring() -> None:
+    """Replace everything."""
+    record()
+    configure()
+
+
+def threading_() -> None:
+    """Start a thread, as a first record does."""
+    thread = threading.Thread(target=record)
+    thread.start()
+    thread.join()
+
+
+def forking() -> None:
+    """Record first of all in a child, which is interrupted as often."""
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(3.0, exit=True)
+        start()
+        for _ in range(20):
+            record()
+        otel_ml.flush(0.05)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def start() -> None:
+    """Have the handler run every half a millisecond, or in every collection of garbage."""
+    if asked["by"] == "signal":
+        signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    else:
+        gc.set_threshold(40, 2, 2)
+        gc.callbacks.append(handle)
+
+
+class Cyclic:
+    """Is found by the garbage collector alone, and records when it goes."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        handle()
+
+
+telemetry = configure()
+works: dict[str, Callable[[], None]] = {
+    "record": record,
+    "flush": flushing,
+    "configure": configuring,
+    "threads": threading_,
+    "fork": forking,
+}
+with otel_ml.train("interrupted") as run:
+    start()
+    while handled < asked["count"]:
+        works[asked["work"]]()
+        if asked["by"] == "collector":
+            Cyclic()
+if asked["by"] == "signal":
+    signal.setitimer(signal.ITIMER_REAL, 0)
+else:
+    gc.callbacks.clear()
+otel_ml.flush(5.0)
+points = [
+    point.count
+    for resource in (last.data.resource_metrics if last.data else ())
+    for scope in resource.scope_metrics
+    for metric in scope.metrics
+    if metric.name == "ml.prediction.duration"
+    for point in metric.data.data_points
+    if point.attributes["ml.model.name" if "otel.metric.overflow" not in point.attributes else "otel.metric.overflow"]
+    in ("score", "remembered", True)
+]
+print(json.dumps({"calls": calls, "handled": handled, "counted": sum(points)}))
+otel_ml.shutdown()
+print(time.monotonic(), flush=True)

@@ -1,0 +1,56 @@
+"""Promise 5: signal handlers, finalizers and the garbage collector may record and flush at any moment, and nothing hangs."""
+
+import signal
+
+import pytest
+
+from otel_ml.testing import FaultCollector
+from tests.faults.running import run
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt"),
+]
+
+WORK = ("record", "flush", "configure", "threads", "fork")
+
+
+def interrupt(env: dict[str, str], by: str, work: str, count: int, *, foreign: bool, mode: str = "healthy") -> None:
+    """Interrupt some work until the handler has run `count` times; nothing hangs and nothing is counted wrong."""
+    hangs = 20.0 + count / 100
+    with FaultCollector(mode) as collector:  # type: ignore[arg-type]  # one of its modes
+        ended = run(
+            "interrupted", env, limit=hangs + 10.0,
+            endpoint=collector.endpoint, by=by, work=work, count=count, hangs=hangs, foreign=foreign,
+        )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err, ended.err
+    said = ended.said
+    assert isinstance(said["handled"], int)
+    assert said["handled"] >= count
+    if work not in ("configure", "fork"):
+        # Two decorated calls each time; a new configuration or a child counts for itself.
+        assert isinstance(said["calls"], int)
+        assert said["counted"] == 2 * said["calls"]
+
+
+@pytest.mark.parametrize("by", ["signal", "collector"])
+@pytest.mark.parametrize("foreign", [False, True], ids=["own", "foreign"])
+@pytest.mark.parametrize("work", WORK)
+class TestInterrupted:
+    def test_nothing_hangs(self, by: str, work: str, foreign: bool, bare_environment: dict[str, str]) -> None:
+        """A handler records new labels, logs, tells labels and flushes while the program does the same."""
+        interrupt(bare_environment, by, work, 300, foreign=foreign)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(300)
+    def test_nothing_hangs_10_000_times(
+        self, by: str, work: str, foreign: bool, bare_environment: dict[str, str]
+    ) -> None:
+        """The same 10,000 times."""
+        interrupt(bare_environment, by, work, 10_000, foreign=foreign)
+
+
+def test_a_flush_in_a_handler_during_a_flush_keeps_to_its_time(bare_environment: dict[str, str]) -> None:
+    """With a collector that never answers, flushes in flushes come back."""
+    interrupt(bare_environment, "signal", "flush", 100, foreign=True, mode="silent")
