@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from os import urandom
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from otel_ml import _catalog as names
 from otel_ml._rows import rows
@@ -15,11 +14,14 @@ from otel_ml._shield import failed, shielded
 from otel_ml._values import as_name, clean, describe, isinstance_by_type, number, package_of
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
     from otel_ml._observe import Path
     from otel_ml._site import Label
     from otel_ml._span import Frame
 
-When = str | date | datetime | float | int
+    When = str | date | datetime | float | int
+
 Attribute = str | bool | int | float | bytes | Sequence["Attribute"] | None
 
 
@@ -56,7 +58,7 @@ class Call:
         block has ended.
         """
         if self._id is None:
-            self._id = uuid4().hex
+            self._id = urandom(16).hex()
             self._asked()
         return self._id
 
@@ -199,7 +201,7 @@ class Call:
         if value is None:
             return
         if self._id is None:
-            self._id = uuid4().hex
+            self._id = urandom(16).hex()
             self._on_span(names.PREDICTION_ID, self._id)
         if type(value) is float:
             self._on_span(names.PREDICTED_VALUE, value)
@@ -266,7 +268,7 @@ def text(value: object) -> str:
 
 def moment(value: object) -> str:
     """Return a time as ISO 8601: from text, a date, a datetime, a numpy or pandas time, or seconds since 1970 (UTC)."""
-    from datetime import UTC
+    from datetime import UTC, date, datetime
 
     if isinstance_by_type(type(value), str):
         return as_name(value)[:64]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from otel_ml import _catalog as names
@@ -144,7 +143,8 @@ class Predict:
         return cast("F", wrap(function, site))
 
     def __enter__(self) -> Call:
-        site = self._site if self._site is not None else block_site(*self._options)
+        model, version, id, output, at, labels, spans = self._options
+        site = self._site if self._site is not None else block_site(model, version, id, at, labels, spans)
         path = site.path
         if path.state is not CURRENT.state or path.idle == 1:
             path = site.follow()
@@ -154,7 +154,6 @@ class Predict:
             return Call(None, None)
         self._entered.append((path, frame))
         call = frame.call = Call(path, frame)
-        output = self._options[3]
         if output is not None:
             call.output, call.loud = output, True
         return call
@@ -220,13 +219,7 @@ _sites: dict[tuple[object, ...], Site] = {}
 
 
 def block_site(
-    model: str | None,
-    version: str | None,
-    id: Part | None,
-    output: Callable[..., object] | None,
-    at: Part | None,
-    labels: Mapping[str, Label] | None,
-    spans: bool,
+    model: str | None, version: str | None, id: object, at: object, labels: Mapping[str, Label] | None, spans: bool
 ) -> Site:
     """Make the site of a `with` block: one for all blocks of a model, version and labels; after 2,000 one for the rest."""
     if model is None:
@@ -243,20 +236,17 @@ def block_site(
 
 
 def known_site(
-    model: str | None,
-    version: str | None,
-    output: Callable[..., object] | None,
-    labels: Mapping[str, Label] | None,
-    spans: bool,
+    model: object, version: object, output: object, labels: Mapping[str, Label] | None, spans: object
 ) -> Site | None:
     """Return the site of former blocks with the same options, which were checked then."""
     try:
-        return _sites.get(_key(model, version, labels, spans)) if output is None or callable(output) else None
+        usable = type(spans) is bool and (output is None or callable(output))
+        return _sites.get(_key(model, version, labels, spans)) if usable else None
     except Exception:  # whatever cannot be looked up is told about when it is checked
         return None
 
 
-def _key(model: str | None, version: str | None, labels: Mapping[str, Label] | None, spans: bool) -> tuple[object, ...]:
+def _key(model: object, version: object, labels: Mapping[str, Label] | None, spans: object) -> tuple[object, ...]:
     return (model, version, spans, tuple(sorted(labels.items())) if labels else None)
 
 
@@ -288,17 +278,36 @@ def checked(
         raise ConfigurationError(f"spans must be True or False, not {type(spans).__name__}. Write spans=False.")
 
 
+# The first argument of a method is not data.
+_RECEIVERS = frozenset({"self", "cls", "mcs"})
+# CPython's CO_VARKEYWORDS, as `inspect` has it.
+_VARIADIC_KEYWORDS = 0x08
+
+
+# Where a keyword-only argument stands among the positional ones.
+_NOWHERE = 1 << 30
+
+
 def parameters(function: Callable[..., object]) -> tuple[dict[str, int], int]:
     """Return a function's argument positions, and how many of the first are not data (`self`, `cls`)."""
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        positions = {name: index if index < code.co_argcount else _NOWHERE for index, name in enumerate(named)}
+        if code.co_flags & _VARIADIC_KEYWORDS:
+            positions["**"] = len(named)
+        return positions, int(bool(code.co_argcount) and named[0] in _RECEIVERS)
+    import inspect
+
     try:
         found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return {"**": -1}, 0
     positions = {one.name: index for index, one in enumerate(found) if one.kind is not one.KEYWORD_ONLY}
-    positions.update({one.name: len(found) for one in found if one.kind is one.KEYWORD_ONLY})
+    positions.update({one.name: _NOWHERE for one in found if one.kind is one.KEYWORD_ONLY})
     if any(one.kind is one.VAR_KEYWORD for one in found):
         positions["**"] = len(found)
-    skip = 1 if found and found[0].name in ("self", "cls", "mcs") and inspect.isfunction(function) else 0
+    skip = 1 if found and found[0].name in _RECEIVERS and inspect.isfunction(function) else 0
     return positions, skip
 
 

@@ -3,8 +3,7 @@
 This is the only file that spells a telemetry name; `docs/telemetry.md` is generated from it.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SCOPE = "otel_ml"
 # The scope of values replayed through a host's own instruments; our exporters leave it out, or points would count twice.
@@ -97,8 +96,7 @@ TRAINING_COMPLETED = "ml.training.completed"
 GROUND_TRUTH = "ml.ground_truth.received"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A name with the sentence that the documentation prints beside it."""
 
     name: str
@@ -178,8 +176,7 @@ STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 DELAY_BUCKETS = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 604800.0, 2592000.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Instrument:
+class Instrument(NamedTuple):
     """One metric: its name, kind, UCUM unit, meaning, the attributes it may carry and, for a histogram, its buckets."""
 
     name: str

@@ -34,7 +34,7 @@ def opens(path: Path) -> Open:
     bound = tracing.bound
     always = bound == EVERY
     now, clock, get, put, suppress, key = perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
-    new = cast("Callable[[type[LightSpan] | None], LightSpan]", object.__new__)  # None only where `counted` is used
+    new = cast("Callable[[], LightSpan]", span_class)  # None only where `counted` is used
     frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
     new_counted = path.counted_class
 
@@ -91,15 +91,16 @@ def opens(path: Path) -> Open:
                 opened(None)
                 root = Unsampled()
                 root.path, root.call, root.inner = path, None, None
-                root.rows, root.outer = size(args, kwargs), context
+                root.rows = 1 if args and type(args[0]) is single else size(args, kwargs)
+                root.outer = context
                 root.trace_id = trace_id
                 put(Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root}))
                 root.began = now()
                 return root
-            span = new(span_class)
+            span = new()
             span._context = make_context(trace_id, draw(64) or 1, sampled_flags, NO_STATE)
         elif parent.trace_flags & 1:
-            span = new(span_class)
+            span = new()
             flags = parent.trace_flags & sampled_flags
             span._context = make_context(
                 parent.trace_id, draw(64) or 1, sampled_flags if flags == sampled_flags else TraceFlags(flags), parent.trace_state
@@ -111,7 +112,8 @@ def opens(path: Path) -> Open:
         count = 1 if args and type(args[0]) is single else size(args, kwargs)
         if count != 1:
             span._attributes = path.by_rows.get(count) or path.sized(count)
-            span.rows = count
+        # Read again in `close`: from the object, which CPython 3.11 specialises, not from its class, which it does not.
+        span.rows, span.call, span._end_time = count, None, None
         span.path, span.outer = path, context
         put(Context({**context, key: span, CALL_KEY: span}) if context else Context({key: span, CALL_KEY: span}))
         span.began = began = now()

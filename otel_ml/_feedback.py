@@ -7,12 +7,13 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from otel_ml import _catalog as names
-from otel_ml._call import When, items, moment, outcome_of, text
+from otel_ml._call import items, moment, outcome_of, text
 from otel_ml._current import CURRENT
 from otel_ml._shield import failed, tell
 from otel_ml._values import as_name
 
 if TYPE_CHECKING:
+    from otel_ml._call import When
     from otel_ml._buckets import Attributes
     from otel_ml._state import State
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -18,37 +18,48 @@ class Closes(Protocol):
     def force_flush(self, timeout_millis: int, /) -> object: ...
 
 
-def close_all(foreign: Sequence[Closes], deadline: float) -> bool:
-    """Shut everything down, all at once; False if something was not done by the deadline."""
-    return _all([one.shutdown for one in foreign], deadline)
+# Waits for what has begun; False if something was not done by the deadline, or said so.
+Wait = Callable[[], bool]
 
 
-def flush_all(foreign: Sequence[Closes], deadline: float) -> bool:
-    """Flush everything, all at once; False if something was not done, or said so, by the deadline."""
+def begin_close(foreign: Sequence[Closes], deadline: float) -> Wait:
+    """Begin to shut everything down, all at once."""
+    return _begin([one.shutdown for one in foreign], deadline)
+
+
+def begin_flush(foreign: Sequence[Closes], deadline: float) -> Wait:
+    """Begin to flush everything, all at once."""
     left = max(1, int((deadline - monotonic()) * 1_000))
-    return _all([lambda one=one: one.force_flush(left) for one in foreign], deadline)  # type: ignore[misc]  # bound as default
+    return _begin([lambda one=one: one.force_flush(left) for one in foreign], deadline)  # type: ignore[misc]  # bound as default
 
 
-def _all(tasks: Sequence[Callable[[], object]], deadline: float) -> bool:
+def _begin(tasks: Sequence[Callable[[], object]], deadline: float) -> Wait:
     answers: SimpleQueue[bool] = SimpleQueue()
+    later: list[Callable[[], object]] = []
 
     def run(task: Callable[[], object]) -> None:
         try:
             answers.put(task() is not False)
-        except Exception:
-            failed("close a processor")
+        except BaseException:  # also what would end a thread of its own without a word
             answers.put(False)
+            failed("close a processor")
+
+    def wait() -> bool:
+        done = True
+        for task in later:
+            run(task)
+        for _ in tasks:
+            try:
+                done = answers.get(timeout=max(0.0, deadline - monotonic())) and done
+            except Empty:
+                return False
+        return done
 
     for task in tasks:
         try:
-            threading.Thread(target=run, args=(task,), daemon=True).start()
+            # `threading.Thread` takes a lock to start, which a signal handler may have interrupted somebody holding.
+            start_new_thread(run, (task,))
         except RuntimeError:
             # CPython 3.12.0-3.12.2 starts no thread at exit: then one after the other.
-            run(task)
-    done = True
-    for _ in tasks:
-        try:
-            done = answers.get(timeout=max(0.0, deadline - monotonic())) and done
-        except Empty:
-            return False
-    return done
+            later.append(task)
+    return wait

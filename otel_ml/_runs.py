@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from os import urandom
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, TypeVar
-from uuid import uuid4
 
 from otel_ml import _catalog as names
 from otel_ml._current import CURRENT
@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, model: str, version: str | None, params: Mapping[str, object], labels: Mapping[str, Label]) -> None:
         self.model, self.version = model, version
-        self.id = uuid4().hex
+        self.id = urandom(16).hex()
         self._params, self._labels = params, labels
         self._state: State | None = None
         self._scope: Scope | None = None

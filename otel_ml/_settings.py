@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from otel_ml.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _KEYS = frozenset({"app", "exporters", "interval", "keep_slower_than", "resource", "sampling", "service"})
 
@@ -15,9 +17,12 @@ _KEYS = frozenset({"app", "exporters", "interval", "keep_slower_than", "resource
 def from_pyproject(start: Path | None = None) -> dict[str, object]:
     """Return `[tool.otel_ml]` of the nearest pyproject.toml at or above `start`; empty if there is none.
 
+    >>> from pathlib import Path
     >>> from_pyproject(Path("/nowhere"))
     {}
     """
+    from pathlib import Path
+
     folder = start or Path.cwd()
     for one in (folder, *folder.parents):
         file = one / "pyproject.toml"

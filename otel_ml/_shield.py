@@ -1,11 +1,25 @@
 """Nothing of ours raises into the user's program: failures are logged once a minute and counted."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TYPE_CHECKING
 
-logger = logging.getLogger("otel_ml")
+if TYPE_CHECKING:
+    from logging import Logger
+
+    logger: Logger
+
+
+def __getattr__(name: str) -> "Logger":
+    # Importing `logging` takes a fifth of the time that importing this package may take.
+    if name != "logger":
+        raise AttributeError(name)
+    from logging import getLogger
+
+    return getLogger("otel_ml")
+
+
 
 # Tests set this to True, so that "never raise" cannot hide a defect of ours.
 transparent = False
@@ -36,9 +50,9 @@ def tell(reason: str, sentence: str, *, with_type: bool = False) -> None:
         import sys
 
         kind = sys.exc_info()[0]
-        logger.warning("%s (%s)", sentence, kind.__name__ if kind else "unknown")
+        __getattr__("logger").warning("%s (%s)", sentence, kind.__name__ if kind else "unknown")
     else:
-        logger.warning("%s", sentence)
+        __getattr__("logger").warning("%s", sentence)
 
 
 def failures() -> dict[str, int]:

@@ -67,6 +67,9 @@ class LightSpan(ReadableSpan, Span):
     Attributes are shared until they are first written. Equal, for valid OpenTelemetry values, to what the SDK makes.
     """
 
+    # Spans are filled in by whoever makes them; making one by calling its class beats `object.__new__` (59 to 81 ns).
+    __init__ = object.__init__
+
     _name = ""
     _kind = SpanKind.INTERNAL
     _parent: SpanContext | None = None

@@ -19,7 +19,7 @@ from otel_ml._observe import Path
 from otel_ml._otel_private import release_reader
 from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
-from otel_ml._providers import Closes, close_all
+from otel_ml._providers import Closes, begin_close, begin_flush
 from otel_ml._scope import Scope, outcome_of
 from otel_ml._sink import Sink
 from otel_ml._span import LightSpan
@@ -254,8 +254,9 @@ class State:
         """Send everything; False if anything is undelivered at the deadline."""
         if self.replay is not None:
             self.ledger.fold_all(deadline - monotonic())
+        others_flushed = begin_flush(self.foreign, deadline)
         requests = [sink.flush(deadline) for sink in self.sinks]
-        return all([request.wait() is True for request in requests])
+        return all([*[request.wait() is True for request in requests], others_flushed()])
 
     def shutdown(self, deadline: float, shared: Sequence[object] = ()) -> bool:
         """Send everything and end, all exporters at once; what is still held at the deadline is counted as dropped.
@@ -267,6 +268,7 @@ class State:
             sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
         if self.replay is not None:
             self.ledger.fold_all(deadline - monotonic())
+        others_closed = begin_close([o for o in self.foreign if not any(o is one for one in shared)], deadline)
         requests = [(sink, sink.close(deadline)) for sink in self.sinks]
         done = True
         for sink, request in requests:
@@ -276,11 +278,10 @@ class State:
             done = answer is True and done
         if self.folder is not None:
             self.folder.stop()
-        alone = [one for one in self.foreign if not any(one is other for other in shared)]
         for one in shared:
             if isinstance(one, MetricReader) and any(one is other for other in self.foreign):
                 release_reader(one)
-        return close_all(alone, deadline) and done
+        return others_closed() and done
 
 
 def identity(model: str, version: str | None) -> Attributes:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from otel_ml import _shield
 from otel_ml._current import CURRENT
 from otel_ml._health import Account, ExporterHealth, Health
-from otel_ml._providers import flush_all
 from otel_ml._shield import failed
 from otel_ml._span import reseed
 
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 # Two seconds are promised from the last line of the program to its end; the interpreter needs some of them.
 EXIT_SECONDS = 1.6
+# Who waits for ever waits an hour: locks take no infinite time-out.
+LONGEST = 3_600.0
 
 
 class Telemetry:
@@ -76,9 +77,7 @@ class Telemetry:
         if isinstance(self._state, Orphan):
             return True
         try:
-            state, deadline = self._state, monotonic() + max(0.0, timeout)
-            foreign = flush_all(state.foreign, deadline) if state.foreign else True
-            return state.flush(deadline) and foreign
+            return self._state.flush(monotonic() + min(max(0.0, timeout), LONGEST))
         except Exception:
             failed("flush")
             return False
@@ -101,7 +100,7 @@ class Telemetry:
             return True
         self._ended = False
         try:
-            self._ended = self._state.shutdown(monotonic() + max(0.0, timeout), shared)
+            self._ended = self._state.shutdown(monotonic() + min(max(0.0, timeout), LONGEST), shared)
         except Exception:
             failed("shut down")
         return self._ended

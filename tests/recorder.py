@@ -77,9 +77,7 @@ class Metrics(MetricExporter):
         self.kept: list[MetricsData] = []
         self.closed = 0
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         self.kept.append(metrics_data)
         return MetricExportResult.SUCCESS
 

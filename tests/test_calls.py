@@ -591,7 +591,7 @@ class TestAsyncGenerators:
     @pytest.mark.parametrize("leaves", ["break", "aclose", "another task", "collected", "loop ends"])
     def test_left_early_are_partial(self, place: Recorder, leaves: str) -> None:
         """Closed, abandoned, closed in another task, or left over when the loop ends: partial, and the context is whole."""
-        done: list[str] = []
+        done = asyncio.Event()
 
         @otel_ml.predict(model="m")
         async def steps() -> AsyncIterator[int]:
@@ -600,7 +600,7 @@ class TestAsyncGenerators:
                 yield 2
             finally:
                 await asyncio.sleep(0)
-                done.append("finally")
+                done.set()
 
         async def main() -> AsyncIterator[int] | None:
             running = steps()
@@ -617,13 +617,12 @@ class TestAsyncGenerators:
             else:
                 del running
                 gc.collect()
-                while not done:
-                    await asyncio.sleep(0)
+                await asyncio.wait_for(done.wait(), 10.0)
             assert nothing_current()
             return None
 
         asyncio.run(main())
-        assert done == ["finally"]
+        assert done.is_set()
         assert [outcome(span) for span in flushed(place)] == ["partial"]
         assert place.value("ml.prediction.errors") == 0
 
@@ -1047,7 +1046,11 @@ print(done.stdout.decode(), done.stderr.decode())
         path = tmp_path / "script.py"
         path.write_text(script, encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, path], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True
+            [sys.executable, path],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": ""},
+            capture_output=True,
+            text=True,
         )
         expected = [f"{decorator} {name}" for name in ("score", "m", "steps")]
         assert done.stdout.strip() == f"([2, 3, 1], [2, 3, 1], {expected})", done.stdout + done.stderr

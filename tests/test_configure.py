@@ -279,9 +279,7 @@ class TestWhereSettingsComeFrom:
     @pytest.mark.parametrize(
         ("argument", "pyproject", "kept"), [({}, None, 1), ({}, "1e9", 0), ({"keep_slower_than": None}, "1e-9", 0)]
     )
-    def test_keep_slower_than(
-        self, workdir: Path, argument: dict[str, None], pyproject: str | None, kept: int
-    ) -> None:
+    def test_keep_slower_than(self, workdir: Path, argument: dict[str, None], pyproject: str | None, kept: int) -> None:
         """Argument (None too), then pyproject, then half a second; failed calls are kept either way."""
         if pyproject is not None:
             self.settings(workdir, keep_slower_than=pyproject)

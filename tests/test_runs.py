@@ -73,9 +73,9 @@ class TestLog:
         assert [event["ml.training.step.index"] for event in steps] == list(range(500))
         assert values(place, "loss") == [1.0 / (step + 1) for step in range(500)]
         assert values(place, "reward") == [-step for step in range(500)]
-        assert {(event["ml.model.name"], event["ml.model.version"], event["ml.training.run.id"]) for event in steps} == {
-            ("churn", "3.3", run.id)
-        }
+        assert {
+            (event["ml.model.name"], event["ml.model.version"], event["ml.training.run.id"]) for event in steps
+        } == {("churn", "3.3", run.id)}
         assert place.value("ml.training.steps") == 500
 
     def test_events_are_in_the_trace_of_the_run(self, place: Recorder) -> None:
@@ -130,7 +130,11 @@ class TestLog:
             for epoch in run.epochs(1):
                 epoch.log(val_loss=math.nan)
 
-        losses = values(flushed(place), "loss") if all("ml.training.value.loss" in e for e in place.events_named(STEP)) else []
+        losses = (
+            values(flushed(place), "loss")
+            if all("ml.training.value.loss" in e for e in place.events_named(STEP))
+            else []
+        )
         assert repr(losses) == "[0.7, nan, -inf]"
         assert repr(place.events_named(EPOCH)[0]["ml.training.value.val_loss"]) == "nan"
         for kind, count in (("loss", 3), ("gradient", 1), ("metric", 1)):
@@ -256,7 +260,9 @@ class TestAFullQueue:
 
         (done,) = otel_ml.health().exporters
         account = done.signals["events"]
-        steps = [attributes_of(one)["ml.training.step.index"] for one in place.kept if one.log_record.event_name == STEP]
+        steps = [
+            attributes_of(one)["ml.training.step.index"] for one in place.kept if one.log_record.event_name == STEP
+        ]
         lost = account.dropped["queue_full"]
         assert (account.queued, account.delivered) == (0, len(place.kept))
         assert account.created == logs + 2 == len(place.kept) + lost
@@ -268,7 +274,7 @@ class TestAFullQueue:
 
 class TestSpans:
     def test_of_a_run(self, place: Recorder) -> None:
-        """train > epoch > evaluate and checkpoint, each current while it lasts, with the run's id and its outcome."""
+        """Train > epoch > evaluate and checkpoint, each current while it lasts, with the run's id and its outcome."""
         with otel_ml.train("churn", version="3.3", params={"lr": 1e-3, "depth": 6}, labels={"team": "a"}) as run:
             assert otel_ml.current() is run
             outer = trace.get_current_span()
@@ -334,7 +340,9 @@ class TestSpans:
         epochs = place.events_named(EPOCH)
         assert [event["ml.training.epoch.index"] for event in epochs] == [0, 1, 2]
         assert [event["ml.training.value.val_loss"] for event in epochs] == [0.0, 0.1, 0.2]
-        assert {(event["ml.training.value.note"], event["ml.training.value.val/f1"]) for event in epochs} == {("last", 0.5)}
+        assert {(event["ml.training.value.note"], event["ml.training.value.val/f1"]) for event in epochs} == {
+            ("last", 0.5)
+        }
         assert {event["ml.training.steps"] for event in epochs} == {2}
         assert place.value("ml.training.epochs") == 3
         assert place.value("ml.training.epoch.duration") == 3
@@ -343,17 +351,27 @@ class TestSpans:
 
     @pytest.mark.parametrize(
         ("error", "expected"),
-        [(Error("secret"), "error"), (KeyboardInterrupt(), "error"), (SystemExit(0), "cancelled"), (GeneratorExit(), "cancelled")],
+        [
+            (Error("secret"), "error"),
+            (KeyboardInterrupt(), "error"),
+            (SystemExit(0), "cancelled"),
+            (GeneratorExit(), "cancelled"),
+        ],
         ids=repr,
     )
     def test_of_a_run_that_fails(self, place: Recorder, error: BaseException, expected: str) -> None:
         """An exception passes through; run, open epoch and open parts end as it says, with a place and without a text."""
-        with pytest.raises(type(error)) as caught, otel_ml.train("churn") as run:
-            for epoch in run.epochs(3):
-                epoch.log(val_loss=0.5)
-                with epoch.evaluate(), run.checkpoint():
-                    if epoch.index == 1:
-                        raise error
+
+        def work() -> None:
+            with otel_ml.train("churn") as run:
+                for epoch in run.epochs(3):
+                    epoch.log(val_loss=0.5)
+                    with epoch.evaluate(), run.checkpoint():
+                        if epoch.index == 1:
+                            raise error
+
+        with pytest.raises(type(error)) as caught:
+            work()
 
         assert caught.value is error
         assert nothing_current()
@@ -365,7 +383,11 @@ class TestSpans:
             assert attributes["ml.training.outcome"] == expected
             assert span.status.status_code is (StatusCode.ERROR if expected == "error" else StatusCode.UNSET)
             assert attributes.get("error.type") == (
-                None if expected != "error" else "KeyboardInterrupt" if not isinstance(error, Error) else f"{__name__}.Error"
+                None
+                if expected != "error"
+                else "KeyboardInterrupt"
+                if not isinstance(error, Error)
+                else f"{__name__}.Error"
             )
             assert "secret" not in span.to_json()
         assert [event["ml.training.outcome"] for event in place.events_named(EPOCH)] == ["success", expected]
@@ -490,12 +512,11 @@ class TestTime:
                 spend(0.01)
                 yield n
 
-        with otel_ml.train("churn") as run:
-            with run.evaluate():
-                for _ in run.batches(loader()):
-                    spend(0.001)
-                with run.checkpoint():
-                    spend(0.01)
+        with otel_ml.train("churn") as run, run.evaluate():
+            for _ in run.batches(loader()):
+                spend(0.001)
+            with run.checkpoint():
+                spend(0.01)
 
         phases = self.phases(place)
         assert sum(phases.values()) == pytest.approx(self.duration(place), rel=1e-6)
@@ -504,10 +525,9 @@ class TestTime:
 
     def test_of_epochs_inside_a_phase_counts_once(self, place: Recorder) -> None:
         """Epochs that end while an evaluation goes on do not make its time count as something else."""
-        with otel_ml.train("churn") as run:
-            with run.evaluate():
-                for _ in run.epochs(3):
-                    spend(0.003)
+        with otel_ml.train("churn") as run, run.evaluate():
+            for _ in run.epochs(3):
+                spend(0.003)
 
         phases = self.phases(place)
         assert sum(phases.values()) == pytest.approx(self.duration(place), rel=1e-6)
@@ -647,7 +667,9 @@ class TestDecorated:
 
         flushed(place)
         names = ["plain", "method", "static", "coroutine", "generator", "async generator"]
-        assert [span.name for span in place.spans if span.name.startswith("train")] == [f"train {name}" for name in names]
+        assert [span.name for span in place.spans if span.name.startswith("train")] == [
+            f"train {name}" for name in names
+        ]
         assert [event["ml.training.outcome"] for event in place.events_named(COMPLETED)] == ["success"] * 6
         assert len({id(run) for run in seen}) == 6
         assert len(place.events_named(STEP)) == 7
@@ -728,7 +750,11 @@ class TestDecorated:
         assert nothing_current()
 
         flushed(place)
-        assert [event["ml.training.outcome"] for event in place.events_named(EPOCH)] == ["success", "success", "partial"]
+        assert [event["ml.training.outcome"] for event in place.events_named(EPOCH)] == [
+            "success",
+            "success",
+            "partial",
+        ]
         assert place.events_named(COMPLETED)[0]["ml.training.outcome"] == "partial"
 
     def test_configured_anew_in_mid_run(self) -> None:
@@ -744,6 +770,8 @@ class TestDecorated:
 
         assert values(first, "loss") == [1.0]
         assert values(second, "loss") == [2.0]
-        assert {event["ml.training.run.id"] for event in (*first.events_named(STEP), *second.events_named(STEP))} == {run.id}
+        assert {event["ml.training.run.id"] for event in (*first.events_named(STEP), *second.events_named(STEP))} == {
+            run.id
+        }
         assert second.events_named(STARTED) == []
         assert len(second.events_named(COMPLETED)) == 1

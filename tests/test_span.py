@@ -257,9 +257,7 @@ class TestLateSpans:
             monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
             monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
         place = Recorder()
-        otel_ml.configure(
-            exporters=[place], sampling=None if sampler else 0.0, keep_slower_than=1e-9, set_global=False
-        )
+        otel_ml.configure(exporters=[place], sampling=None if sampler else 0.0, keep_slower_than=1e-9, set_global=False)
         parent = SpanContext(5, 6, True, TraceFlags(flags), TraceState())
 
         with trace.use_span(trace.NonRecordingSpan(parent)):
@@ -278,9 +276,8 @@ class TestLateSpans:
         place = Recorder()
         otel_ml.configure(exporters=[place], sampling=0.0, keep_slower_than=1e-9, set_global=False)
 
-        with otel_ml.predict("outer"), otel_ml.predict("inner") as call:
-            with call.stage("inference"):
-                time.sleep(0.001)
+        with otel_ml.predict("outer"), otel_ml.predict("inner") as call, call.stage("inference"):
+            time.sleep(0.001)
 
         assert only(place).name == "predict outer"
 

@@ -29,9 +29,9 @@ SCALARS: st.SearchStrategy[AttributeValue] = (
 LONG = st.integers(900, 1_200).map(lambda n: "é" * n)
 VALUES: st.SearchStrategy[AttributeValue] = st.recursive(
     SCALARS | LONG,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.dictionaries(KEYS, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.lists(inner, max_size=4).map(tuple) | st.dictionaries(KEYS, inner, max_size=4)
+    ),
     max_leaves=8,
 )
 ATTRIBUTES = st.none() | st.dictionaries(KEYS, VALUES, max_size=5)
@@ -44,7 +44,10 @@ STATES = st.dictionaries(
 ).map(lambda entries: TraceState([*entries.items()]))
 
 
-def contexts(flags: st.SearchStrategy[int] = st.sampled_from([0, 1, 2, 3])) -> st.SearchStrategy[SpanContext]:
+ANY_FLAGS = st.sampled_from([0, 1, 2, 3])
+
+
+def contexts(flags: st.SearchStrategy[int] = ANY_FLAGS) -> st.SearchStrategy[SpanContext]:
     """Return valid span contexts, remote ones and local ones."""
     return st.builds(
         SpanContext,

@@ -111,7 +111,9 @@ class Started(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for key, value in baggage.get_all(parent_context).items():
             span.set_attribute(key, str(value))
-        self.seen.append(("start", span.name, dict(span.attributes or {}), span.is_recording(), span.start_time is not None))
+        self.seen.append(
+            ("start", span.name, dict(span.attributes or {}), span.is_recording(), span.start_time is not None)
+        )
 
     def on_end(self, span: ReadableSpan) -> None:
         self.seen.append(("end", span.name, dict(span.attributes or {}), span.end_time is not None))
@@ -126,9 +128,7 @@ def host(sampler: Sampler, ids: IdGenerator, limits: SpanLimits = LIMITS) -> tup
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    STANDARD | told(), st.integers(1, 2**60), st.none() | contexts(), operations(), st.integers(0, 2), st.booleans()
-)
+@given(STANDARD | told(), st.integers(1, 2**60), st.none() | contexts(), operations(), st.integers(0, 2), st.booleans())
 def test_a_joined_host_decides(
     sampler: Sampler, start: int, parent: SpanContext | None, ops: list[Operation], rows: int, bags: bool
 ) -> None:
@@ -199,23 +199,27 @@ def test_record_only_spans_reach_processors_but_no_exporter() -> None:
     assert ours.spans.kept == []
 
 
-@pytest.mark.parametrize("joined", [True, False])
-def test_ids_do_not_repeat_after_the_user_seeds(joined: bool) -> None:
+@pytest.mark.parametrize("joined", ["to nobody", "to a host", "to a host with a sampler of its own"])
+def test_ids_do_not_repeat_after_the_user_seeds(joined: str) -> None:
     """`random.seed(42)` does not repeat our ids, also in a host with the SDK's default generator; nor do we draw from it."""
-    spans, ids = Spans(), []
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(spans))
+    spans = Spans()
+    sampler = Told(Decision.RECORD_AND_SAMPLE, None, True, None) if "sampler" in joined else None
+    provider = TracerProvider(sampler, shutdown_on_exit=False)
     processor = SimpleSpanProcessor(spans)
-    with otel_ml.configure(tracer_provider=provider) if joined else otel_ml.configure(exporters=[processor]):
-        for _ in range(2):
-            random.seed(42)
-            expected = random.Random(42)
-            score([1.0], lambda: None)
-            with otel_ml.train("churn"):
-                pass
-            assert random.random() == expected.random()
-        ids = [(span.context.trace_id, span.context.span_id) for span in spans.kept]
+    provider.add_span_processor(processor)
+    if joined == "to nobody":
+        otel_ml.configure(exporters=[processor], set_global=False)
+    else:
+        otel_ml.configure(tracer_provider=provider)
+    for _ in range(2):
+        random.seed(42)
+        expected = random.Random(42)
+        score([1.0], lambda: None)
+        with otel_ml.train("churn"):
+            pass
+        assert random.random() == expected.random()
 
+    ids = [(span.context.trace_id, span.context.span_id) for span in spans.kept if span.context]
     assert len(ids) == 4
     assert len({one for pair in ids for one in pair}) == 8
 

@@ -292,12 +292,12 @@ def test_the_ratio_is_decided_as_the_official_sampler_does() -> None:
     for _ in range(400):
         score([1.0], lambda: contexts_seen.append(trace.get_current_span().get_span_context()))
 
-    for context in contexts_seen:
-        decided = official.should_sample(None, context.trace_id, "").decision.is_sampled()
-        assert decided == context.trace_flags.sampled
+    for one in contexts_seen:
+        decided = official.should_sample(None, one.trace_id, "").decision.is_sampled()
+        assert decided == one.trace_flags.sampled
     assert otel_ml.flush(10.0)
     assert {one.context.trace_id for one in places.spans} == {  # type: ignore[union-attr]  # ended spans have one
-        context.trace_id for context in contexts_seen if context.trace_flags.sampled
+        one.trace_id for one in contexts_seen if one.trace_flags.sampled
     }
     assert 60 < len(places.spans) < 180
 

@@ -1,6 +1,8 @@
 """Run a program of its own process, as users do, and tell how long it took to end."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,12 +38,14 @@ def run(
     """
     command = [python, "-X", "faulthandler", str(PROGRAMS / f"{program}.py"), json.dumps(settings)]
     with subprocess.Popen(
-        command, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+        command, env=env, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
         try:
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            process.kill()
+            # With its children, which would hold the pipes open.
+            os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             raise AssertionError(f"{program} did not end in {limit} s\n{out}\n{err}") from None
         ended = monotonic()

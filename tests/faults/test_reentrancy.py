@@ -29,9 +29,9 @@ def interrupt(env: dict[str, str], by: str, work: str, count: int, *, foreign: b
     assert isinstance(said["handled"], int)
     assert said["handled"] >= count
     if work not in ("configure", "fork"):
-        # Two decorated calls each time; a new configuration or a child counts for itself.
+        # Two decorated calls and a step each time; a new configuration or a child counts for itself.
         assert isinstance(said["calls"], int)
-        assert said["counted"] == 2 * said["calls"]
+        assert (said["counted"], said["steps"]) == (2 * said["calls"], said["logs"])
 
 
 @pytest.mark.parametrize("by", ["signal", "collector"])
