@@ -218,13 +218,13 @@ class NullMetrics(MetricExporter):
     def export(
         self,
         metrics_data: MetricsData,
-        timeout_millis: float = 10_000,  # noqa: ARG002 - the SDK's signature, here and below
-        **kwargs: object,  # noqa: ARG002 - likewise
+        timeout_millis: float = 10_000,
+        **kwargs: object,
     ) -> MetricExportResult:
         self._last = metrics_data
         return MetricExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002 - likewise
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
@@ -241,7 +241,7 @@ class NullEvents(LogRecordExporter):
         self.seen += len(batch)
         return LogRecordExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: int = 10_000) -> bool:  # noqa: ARG002 - likewise
+    def force_flush(self, timeout_millis: int = 10_000) -> bool:
         return True
 
     def shutdown(self) -> None:

@@ -23,8 +23,8 @@ from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
 from otel_ml._members import Sorted, sort
 from otel_ml._metrics import MERGING, Collected, Replay, keep_collecting, merged, view_of
-from otel_ml._otel_private import enabled, limits_of
-from otel_ml._providers import Closes
+from otel_ml._otel_private import enabled, limits_of, release_reader
+from otel_ml._providers import Closes, Outlet
 from otel_ml._shield import failed
 from otel_ml._sink import Sink
 from otel_ml._span import Ids
@@ -53,6 +53,7 @@ class Recipe:
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
+    detected: Resource | None = None
 
     @property
     def joined(self) -> bool:
@@ -62,7 +63,7 @@ class Recipe:
 
 def assemble(recipe: Recipe) -> State:
     """Make a state. Nothing is connected and no thread runs until the first record."""
-    resource = make_resource(recipe.resource)
+    resource = make_resource(recipe.resource, recipe.detected)
     given = sort(recipe.exporters, recipe.interval, resource)
     host = recipe.tracer_provider
     views = tuple(view_of(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
@@ -90,7 +91,7 @@ def assemble(recipe: Recipe) -> State:
 
     sinks = _sinks(given, resource, ledger, collectors)
     takes = tuple(sink.light for sink in sinks if sink.parts.spans is not None)
-    own_takes = tuple(sink.span for sink in sinks if sink.parts.spans is not None)
+    outlet = Outlet(sinks)
     if own or host is None:
         sampler: Sampler | None = None if recipe.sampling is None else ParentBased(TraceIdRatioBased(recipe.sampling))
         ids, limits = Ids(), our_limits()
@@ -98,7 +99,7 @@ def assemble(recipe: Recipe) -> State:
         tracing = Tracing(tracer_provider.sampler, ids, limits, takes)
         processors = Processors(tracing)
         tracer_provider = TracerProvider(tracer_provider.sampler, resource, False, processors, ids, limits)
-        tracer_provider.add_span_processor(OwnSpans(lambda: own_takes))
+        tracer_provider.add_span_processor(OwnSpans(outlet))
         for processor in given.span_processors:
             tracer_provider.add_span_processor(processor)
         if host is not None:
@@ -109,7 +110,7 @@ def assemble(recipe: Recipe) -> State:
         tracing = Tracing(tracer.sampler, tracer.id_generator, limits_of(host), ())  # type: ignore[attr-defined]  # an SDK tracer
         tracing.foreign = (tracer.span_processor,)  # type: ignore[attr-defined]  # an SDK tracer
         tracer_provider, resource, spans = host, host.resource, enabled(tracer)  # type: ignore[arg-type]  # an SDK tracer
-    logger_provider, event_outs = _events(recipe, given, resource, sinks, own)
+    logger_provider, event_outs = _events(recipe, given, resource, outlet, own)
     keep = recipe.keep_slower_than
     # One object may be of several kinds, and is closed once.
     closes: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
@@ -120,6 +121,7 @@ def assemble(recipe: Recipe) -> State:
         tracing=tracing,
         ledger=ledger,
         sinks=sinks,
+        outlet=outlet,
         event_outs=event_outs,
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
@@ -131,7 +133,7 @@ def assemble(recipe: Recipe) -> State:
         folder=Folder(ledger) if replay is not None else None,
         spans=spans,
         foreign=foreign,
-        rebuild=lambda: assemble(in_child(recipe)),
+        rebuild=lambda: assemble(in_child(recipe, resource)),
     )
 
 
@@ -145,17 +147,24 @@ def _meter_provider(readers: Sequence[MetricReader], resource: Resource) -> Mete
         ) from error
 
 
-def in_child(recipe: Recipe) -> Recipe:
-    """Return the recipe for a forked child: the same places, under an instance id of its own."""
-    if recipe.resource is None or names.SERVICE_INSTANCE not in recipe.resource:
-        return recipe
-    return replace(recipe, resource={k: v for k, v in recipe.resource.items() if k != names.SERVICE_INSTANCE})
+def in_child(recipe: Recipe, detected: Resource) -> Recipe:
+    """Return the recipe for a forked child: the same places, under an instance id of its own.
+
+    What was detected is kept: the SDK's detectors run in threads, which a signal handler in the child could not wait for.
+    """
+    for one in recipe.exporters:
+        if isinstance(one, MetricReader):
+            release_reader(one)
+    given = {key: value for key, value in (recipe.resource or {}).items() if key != names.SERVICE_INSTANCE}
+    return replace(recipe, resource=given, detected=detected)
 
 
-def make_resource(given: Mapping[str, str | bool | int | float] | None) -> Resource:
+def make_resource(given: Mapping[str, str | bool | int | float] | None, detected: Resource | None = None) -> Resource:
     """Return the resource: arguments, then OpenTelemetry's variables, then what we know."""
-    resource = Resource.create(dict(given or {}))
-    known: dict[str, str] = {names.DISTRO_NAME: "otel-ml", names.DISTRO_VERSION: VERSION}
+    resource = Resource.create(dict(given or {})) if detected is None else detected
+    known: dict[str, str | int] = {names.DISTRO_NAME: "otel-ml", names.DISTRO_VERSION: VERSION}
+    if names.PROCESS_PID in resource.attributes:
+        known[names.PROCESS_PID] = os.getpid()
     if names.SERVICE_INSTANCE not in resource.attributes or names.SERVICE_INSTANCE not in (given or {}):
         known[names.SERVICE_INSTANCE] = _instance(resource)
     return resource.merge(Resource(known))
@@ -192,13 +201,17 @@ def _sinks(given: Sorted, resource: Resource, ledger: Ledger, collectors: Sequen
 class _OwnRecords(LogRecordProcessor):
     """Takes the records a user emits with our logger provider to the same sinks. The SDK wants a subclass."""
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = [sink for sink in sinks if sink.parts.events is not None]
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        for sink in self._sinks:
-            sink.start()
-            sink.event(log_record)
+        try:
+            for sink in self._outlet.sinks():
+                if sink.parts.events is not None:
+                    sink.start()
+                    sink.event(log_record)
+        except Exception:
+            failed("take a log record")
 
     def shutdown(self) -> None:
         """The state shuts its sinks down."""
@@ -209,9 +222,9 @@ class _OwnRecords(LogRecordProcessor):
 
 
 def _events(
-    recipe: Recipe, given: Sorted, resource: Resource, sinks: Sequence[Sink], own: bool
+    recipe: Recipe, given: Sorted, resource: Resource, outlet: Outlet, own: bool
 ) -> tuple[LoggerProvider, tuple[Callable[[Event], None], ...]]:
-    outs: list[Callable[[Event], None]] = [sink.event for sink in sinks if sink.parts.events is not None]
+    outs: list[Callable[[Event], None]] = [sink.event for sink in outlet.sinks() if sink.parts.events is not None]
 
     def through(processor: LogRecordProcessor) -> Callable[[Event], None]:
         def out(event: Event) -> None:
@@ -237,7 +250,7 @@ def _events(
         if not own:
             return host, tuple(outs)
     provider = LoggerProvider(resource, shutdown_on_exit=False)
-    provider.add_log_record_processor(_OwnRecords(sinks))
+    provider.add_log_record_processor(_OwnRecords(outlet))
     for processor in given.record_processors:
         provider.add_log_record_processor(processor)
     return provider, tuple(outs)

@@ -123,7 +123,7 @@ class Exponential:
     def _make_room(self, low: float, high: float) -> None:
         first, last = bucket_index(low, self.exponent), bucket_index(high, self.exponent)
         if self.counts:
-            first, last = min(first, min(self.counts)), max(last, max(self.counts))
+            first, last = min((first, *self.counts)), max((last, *self.counts))
         change = 0
         while (last >> change) - (first >> change) >= self.max_size:
             change += 1

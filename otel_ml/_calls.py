@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
-from types import FunctionType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from otel_ml import _catalog as names
+from otel_ml._arguments import checked, name_of, parameters
 from otel_ml._call import Call
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
-from otel_ml._unobserved import unobserved
 from otel_ml._settings import disabled
-from otel_ml._site import Idle, Label, Part, Site
+from otel_ml._site import Idle, Label, Output, Part, Site
+from otel_ml._unobserved import unobserved
 from otel_ml._wrap import wrap
 from otel_ml.errors import ConfigurationError
 
@@ -35,7 +35,7 @@ def predict(
     *,
     version: str | None = None,
     id: Part | None = None,
-    output: Callable[..., object] | None = None,
+    output: Output | None = None,
     at: Part | None = None,
     labels: Mapping[str, Label] | None = None,
     spans: bool = True,
@@ -46,7 +46,7 @@ def predict(
     model: str,
     version: str | None = None,
     id: Part | None = None,
-    output: Callable[..., object] | None = None,
+    output: Output | None = None,
     at: Part | None = None,
     labels: Mapping[str, Label] | None = None,
     spans: bool = True,
@@ -56,7 +56,7 @@ def predict(
     *,
     version: str | None = None,
     id: Part | None = None,
-    output: Callable[..., object] | None = None,
+    output: Output | None = None,
     at: Part | None = None,
     labels: Mapping[str, Label] | None = None,
     spans: bool = True,
@@ -89,7 +89,7 @@ def predict(
     if model is not None and not isinstance(model, str):
         if not callable(model) and not isinstance(model, staticmethod | classmethod):
             raise ConfigurationError(
-                f"predict was given {type(model).__name__!r}. Write @otel_ml.predict or @otel_ml.predict(model=\"churn\")."
+                f'predict was given {type(model).__name__!r}. Write @otel_ml.predict or @otel_ml.predict(model="churn").'
             )
         return Predict(None, None, None, None, None, None, True)(model)
     site = known_site(model, version, output, labels, spans) if id is None and at is None else None
@@ -108,7 +108,7 @@ class Predict:
         model: str | None,
         version: str | None,
         id: Part | None,
-        output: Callable[..., object] | None,
+        output: Output | None,
         at: Part | None,
         labels: Mapping[str, Label] | None,
         spans: bool,
@@ -223,7 +223,7 @@ def block_site(
 ) -> Site:
     """Make the site of a `with` block: one for all blocks of a model, version and labels; after 2,000 one for the rest."""
     if model is None:
-        raise ConfigurationError("A with block needs the model's name. Write with otel_ml.predict(\"churn\") as call:")
+        raise ConfigurationError('A with block needs the model\'s name. Write with otel_ml.predict("churn") as call:')
     if id is not None or at is not None:
         raise ConfigurationError(
             "id= and at= read a decorated function's arguments. In a with block, set call.id and call.at."
@@ -248,71 +248,3 @@ def known_site(
 
 def _key(model: object, version: object, labels: Mapping[str, Label] | None, spans: object) -> tuple[object, ...]:
     return (model, version, spans, tuple(sorted(labels.items())) if labels else None)
-
-
-def checked(
-    model: object, version: object, id: object, output: object, at: object, labels: object, spans: object
-) -> None:
-    """Raise `ConfigurationError` for what cannot be used."""
-    for name, value in (("model", model), ("version", version)):
-        if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise ConfigurationError(f"{name}={value!r} is no name. Write for example {name}=\"3.2\".")
-    for name, value in (("id", id), ("at", at)):
-        if value is not None and not isinstance(value, str) and not callable(value):
-            raise ConfigurationError(
-                f"{name} must be an argument's name or a function of the arguments, not {type(value).__name__}. "
-                f'Write {name}="transaction_id".'
-            )
-    if output is not None and not callable(output):
-        raise ConfigurationError(
-            f"output must be a function of the result, not {type(output).__name__}. Write output=lambda r: r[\"label\"]."
-        )
-    if labels is not None and not (
-        isinstance(labels, Mapping)
-        and all(type(key) is str and type(value) in (str, bool, int, float) for key, value in labels.items())
-    ):
-        raise ConfigurationError(
-            'labels must map names to strings, numbers or booleans. Write labels={"variant": "a"}.'
-        )
-    if type(spans) is not bool:
-        raise ConfigurationError(f"spans must be True or False, not {type(spans).__name__}. Write spans=False.")
-
-
-# The first argument of a method is not data.
-_RECEIVERS = frozenset({"self", "cls", "mcs"})
-# CPython's CO_VARKEYWORDS, as `inspect` has it.
-_VARIADIC_KEYWORDS = 0x08
-
-
-# Where a keyword-only argument stands among the positional ones.
-_NOWHERE = 1 << 30
-
-
-def parameters(function: Callable[..., object]) -> tuple[dict[str, int], int]:
-    """Return a function's argument positions, and how many of the first are not data (`self`, `cls`)."""
-    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
-        code = function.__code__
-        named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        positions = {name: index if index < code.co_argcount else _NOWHERE for index, name in enumerate(named)}
-        if code.co_flags & _VARIADIC_KEYWORDS:
-            positions["**"] = len(named)
-        return positions, int(bool(code.co_argcount) and named[0] in _RECEIVERS)
-    import inspect
-
-    try:
-        found = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return {"**": -1}, 0
-    positions = {one.name: index for index, one in enumerate(found) if one.kind is not one.KEYWORD_ONLY}
-    positions.update({one.name: _NOWHERE for one in found if one.kind is one.KEYWORD_ONLY})
-    if any(one.kind is one.VAR_KEYWORD for one in found):
-        positions["**"] = len(found)
-    skip = 1 if found and found[0].name in _RECEIVERS and inspect.isfunction(function) else 0
-    return positions, skip
-
-
-def name_of(function: Callable[..., object]) -> str:
-    """Return the name a model gets from a function, a partial or a callable object."""
-    if isinstance(function, functools.partial):
-        return name_of(function.func)
-    return str(getattr(function, "__name__", None) or type(function).__name__)

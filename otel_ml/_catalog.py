@@ -59,6 +59,7 @@ CODE_LINE = "code.line.number"
 OVERFLOW = "otel.metric.overflow"
 SERVICE_NAME = "service.name"
 SERVICE_INSTANCE = "service.instance.id"
+PROCESS_PID = "process.pid"
 DISTRO_NAME = "telemetry.distro.name"
 DISTRO_VERSION = "telemetry.distro.version"
 OTHER = "_OTHER"
@@ -212,9 +213,7 @@ PREDICTION_BATCH_SIZE = Instrument(
 TRAINING_DURATION = Instrument(
     RUN_SECONDS, "histogram", "s", "How long training runs took.", (*_ID, ERROR_TYPE), EPOCH_BUCKETS
 )
-TRAINING_EPOCH_DURATION = Instrument(
-    EPOCH_SECONDS, "histogram", "s", "How long epochs took.", _ID, EPOCH_BUCKETS
-)
+TRAINING_EPOCH_DURATION = Instrument(EPOCH_SECONDS, "histogram", "s", "How long epochs took.", _ID, EPOCH_BUCKETS)
 TRAINING_STEP_DURATION = Instrument(
     "ml.training.step.duration", "histogram", "s", "How long steps took, waiting for data left out.", _ID, STEP_BUCKETS
 )

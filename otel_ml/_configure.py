@@ -32,13 +32,7 @@ if TYPE_CHECKING:
     from otel_ml._delivery import Exporter
 
     Place = (
-        Exporter
-        | SpanExporter
-        | SpanProcessor
-        | MetricExporter
-        | MetricReader
-        | LogRecordExporter
-        | LogRecordProcessor
+        Exporter | SpanExporter | SpanProcessor | MetricExporter | MetricReader | LogRecordExporter | LogRecordProcessor
     )
 
 Attribute = str | bool | int | float
@@ -95,7 +89,9 @@ def configure(
     _check_providers(tracer_provider, meter_provider, logger_provider)
     _check_switches(join, set_global, current)
     settings = from_pyproject()
-    check_settings(*(settings.get(name) for name in ("sampling", "keep_slower_than", "interval", "resource", "service")))
+    check_settings(
+        *(settings.get(name) for name in ("sampling", "keep_slower_than", "interval", "resource", "service"))
+    )
     passed = bool(tracer_provider or meter_provider or logger_provider)
     found = places(exporters, settings, host=passed or (join is not False and any(global_providers())))
     recipe = _recipe(
@@ -103,7 +99,9 @@ def configure(
         # A host that is joined samples as it does; only an argument that says otherwise is a mistake.
         sampling=sampling if found is None else _setting(sampling, settings, "sampling", "OTEL_TRACES_SAMPLER"),
         keep_slower_than=(
-            cast("float", settings.get("keep_slower_than", 0.5)) if keep_slower_than is HALF_A_SECOND else keep_slower_than
+            cast("float", settings.get("keep_slower_than", 0.5))
+            if keep_slower_than is HALF_A_SECOND
+            else keep_slower_than
         ),
         interval=_setting(interval, settings, "interval", "OTEL_METRIC_EXPORT_INTERVAL"),
         resource=resource_facts(service, resource, settings),
@@ -212,7 +210,7 @@ def check_settings(
     sampling: object, keep_slower_than: object, interval: object, resource: object, service: object
 ) -> None:
     if service is not None and (type(service) is not str or not service.strip()):
-        raise ConfigurationError("service must be a name. Write configure(service=\"churn-api\").")
+        raise ConfigurationError('service must be a name. Write configure(service="churn-api").')
     if sampling is not None and not (_is_number(sampling) and 0 <= cast("float", sampling) <= 1):
         raise ConfigurationError(f"sampling={sampling!r} is no share of calls. Write a number from 0 to 1, as 0.1.")
     for name, value in (("keep_slower_than", keep_slower_than), ("interval", interval)):
@@ -234,7 +232,9 @@ def check_settings(
 def _check_switches(join: object, set_global: object, current: object) -> None:
     for name, value in (("join", join), ("set_global", set_global)):
         if value is not None and type(value) is not bool:
-            raise ConfigurationError(f"{name} must be True, False or None, not {value!r}. Leave {name} out, or write True.")
+            raise ConfigurationError(
+                f"{name} must be True, False or None, not {value!r}. Leave {name} out, or write True."
+            )
     if type(current) is not bool:
         raise ConfigurationError(f"current must be True or False, not {current!r}. Leave current out, or write False.")
 
@@ -254,5 +254,3 @@ def _check_providers(tracer_provider: object, meter_provider: object, logger_pro
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(cast("float", value))
-
-

@@ -201,7 +201,7 @@ def replay(model: Classifier, days: Sequence[Day], live: bool | None = None) -> 
     """Live through `days` in order: learn whether yesterday's prediction was right, then make today's."""
 
     @otel_ml.predict(model=MODEL, version=VERSION, id="day", at="day", output=str)
-    def rain_tomorrow(day: str, today: Day) -> str:  # noqa: ARG001  # the day's name identifies the prediction
+    def rain_tomorrow(day: str, today: Day) -> str:  # the day's name identifies the prediction
         return str(model.predict([today.features])[0])
 
     with Progress("Replaying", len(days), live=live) as progress:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 
-
-
 class Deferred:
     """A tensor on a device, read when a sender takes the event; the caller never waits for the device."""
 

@@ -94,7 +94,9 @@ def opens(path: Path) -> Open:
                 root.rows = 1 if args and type(args[0]) is single else size(args, kwargs)
                 root.outer = context
                 root.trace_id = trace_id
-                put(Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root}))
+                put(
+                    Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root})
+                )
                 root.began = now()
                 return root
             span = new()
@@ -103,7 +105,10 @@ def opens(path: Path) -> Open:
             span = new()
             flags = parent.trace_flags & sampled_flags
             span._context = make_context(
-                parent.trace_id, draw(64) or 1, sampled_flags if flags == sampled_flags else TraceFlags(flags), parent.trace_state
+                parent.trace_id,
+                draw(64) or 1,
+                sampled_flags if flags == sampled_flags else TraceFlags(flags),
+                parent.trace_state,
             )
             span._parent = parent
         else:

@@ -13,11 +13,12 @@ from otel_ml._shield import failed, tell
 from otel_ml._values import as_name
 
 if TYPE_CHECKING:
-    from otel_ml._call import When
     from otel_ml._buckets import Attributes
+    from otel_ml._call import When
+    from otel_ml._journal import Scalar
     from otel_ml._state import State
 
-    Labelled = str | bool | int | float | Iterable[str | bool | int | float]
+    Labelled = str | bool | int | float | Scalar | Iterable[str | bool | int | float | Scalar]
 
 # A confusion has a class for each side: more than this many and the rest are `_OTHER`.
 MAX_CLASSES = 20
@@ -28,7 +29,7 @@ def feedback(
     actual: Labelled,
     *,
     predicted: Labelled | None = None,
-    score: float | Iterable[float] | None = None,
+    score: float | Scalar | Iterable[float | Scalar] | None = None,
     model: str | None = None,
     version: str | None = None,
     at: When | None = None,

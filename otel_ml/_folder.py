@@ -10,6 +10,7 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_ml._otel_private import SUPPRESS_KEY
+from otel_ml._request import Request
 from otel_ml._shield import failed, tell
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Folder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._wake: SimpleQueue[Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         ledger.hurry = self.hurry
@@ -47,22 +48,34 @@ class Folder:
         """Have it fold now: much has been measured. Called by callers, so it takes no lock."""
         if not self._hurried:
             self._hurried = True
-            self._wake.put(True)
+            self._wake.put(None)
 
-    def stop(self) -> None:
-        """End the thread after one more fold."""
-        self._wake.put(False)
+    def fold(self, deadline: float, *, last: bool = False) -> Request:
+        """Have everything folded; wait on the request that is returned. With `last`, the thread ends after it.
+
+        Not done here: a finalizer or signal handler may have interrupted somebody who holds a lock of the host's.
+        """
+        request = Request(deadline, last=last)
+        if self._thread is None:
+            request.answer(True)
+        else:
+            self._wake.put(request)
+        return request
 
     def _run(self) -> None:
         context_api.attach(Context({SUPPRESS_KEY: True}))
-        going = True
-        while going:
+        request: Request | None = None
+        while request is None or not request.last:
             try:
-                going = self._wake.get(timeout=EVERY_SECONDS)
+                request = self._wake.get(timeout=EVERY_SECONDS)
             except Empty:
-                going = True
+                request = None
             self._hurried = False
             try:
                 self._ledger.fold_all()
-            except Exception:
+            except (
+                BaseException
+            ):  # also SystemExit out of a host's view or filter, which would end this thread for ever
                 failed("replay values")
+            if request is not None:
+                request.answer(True)

@@ -42,7 +42,6 @@ class Replay(Protocol):
         ...
 
 
-
 @dataclass(frozen=True, slots=True)
 class View:
     """How one reader wants its metrics: a temporality by instrument kind, and how histograms are to be aggregated."""
@@ -68,7 +67,9 @@ class Series:
 
     __slots__ = ("append", "attributes", "buckets", "instrument", "latest", "start", "total", "values")
 
-    def __init__(self, instrument: Instrument, attributes: Attributes, buckets: tuple[Buckets, ...], start: int) -> None:
+    def __init__(
+        self, instrument: Instrument, attributes: Attributes, buckets: tuple[Buckets, ...], start: int
+    ) -> None:
         self.instrument, self.attributes, self.buckets, self.start = instrument, attributes, buckets, start
         self.values: list[int | float] = []
         self.append = self.values.append
@@ -184,9 +185,7 @@ class Ledger:
         scale = NANOSECONDS if instrument.unit == "s" else 1
         return tuple(view.buckets(instrument, scale, now) for view in self._views)
 
-    def _metric(
-        self, family: dict[Key, Series], reader: int, view: View, since: int | None, now: int
-    ) -> Metric | None:
+    def _metric(self, family: dict[Key, Series], reader: int, view: View, since: int | None, now: int) -> Metric | None:
         series = list(family.values())
         if not series:
             return None
@@ -205,7 +204,11 @@ class Ledger:
             numbers = [point for point in every if point is not None]
             if not numbers:
                 return None
-            data = Gauge(numbers) if instrument.kind == "gauge" else Sum(numbers, temporality, instrument.kind == "counter")
+            data = (
+                Gauge(numbers)
+                if instrument.kind == "gauge"
+                else Sum(numbers, temporality, instrument.kind == "counter")
+            )
         return Metric(instrument.name, instrument.meaning, instrument.unit, data)
 
     def _number_point(

@@ -76,7 +76,9 @@ def _parts(one: object, resource: Resource) -> Parts:
     events = one if isinstance(one, LogRecordExporter) else None
     if spans is None and metrics is None and events is None:
         raise _no_exporter(one)
-    return Parts(spans, metrics, events, _millis("OTEL_METRIC_EXPORT_INTERVAL", 60.0), _millis("OTEL_BSP_SCHEDULE_DELAY", 1.0))
+    return Parts(
+        spans, metrics, events, _millis("OTEL_METRIC_EXPORT_INTERVAL", 60.0), _millis("OTEL_BSP_SCHEDULE_DELAY", 1.0)
+    )
 
 
 def _no_exporter(one: object) -> ConfigurationError:

@@ -20,8 +20,6 @@ from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled
 from otel_ml._values import qualified
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from opentelemetry.util.types import AttributeValue
 
     from otel_ml._predictions import Labels, ModelSeries

@@ -50,7 +50,7 @@ class Outbox:
 
     def ready(self, force: bool) -> bool:
         """Say whether it is time to try; `force` tries at once, unless the server asked for a pause."""
-        return force and self._failures < 2 or monotonic() >= self._not_before
+        return (force and self._failures < 2) or monotonic() >= self._not_before
 
     def put(self, records: Sequence[object]) -> bool:
         """Take a batch; False for an empty one."""

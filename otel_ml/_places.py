@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from otel_ml._delivery import Exporter, Parts
 
 
-def places(
-    given: Sequence[object] | None, settings: Mapping[str, object], *, host: bool
-) -> tuple[object, ...] | None:
+def places(given: Sequence[object] | None, settings: Mapping[str, object], *, host: bool) -> tuple[object, ...] | None:
     """Return the exporters to use, or None where the providers of a `host` are to be joined instead.
 
     In this order: those given, `OTEL_ML_EXPORTERS`, the host, OpenTelemetry's own variables, `[tool.otel_ml]`, and the

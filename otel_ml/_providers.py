@@ -1,4 +1,4 @@
-"""Flushing and closing processors and readers that are not ours, within a deadline they do not know of."""
+"""What stands between our state and standard providers: where the user's own records go, and how others are closed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,31 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from otel_ml._shield import failed
+
+if TYPE_CHECKING:
+    from otel_ml._sink import Sink
+
+
+class Outlet:
+    """Where the spans and records go that a user makes with our providers: to a state's sinks.
+
+    A forked child goes on using the parent's providers (they are global, or kept in a variable); `move` then has what
+    the child makes with them go to sinks of its own.
+    """
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks: Callable[[], Sequence[Sink]] = lambda: sinks
+
+    def sinks(self) -> Sequence[Sink]:
+        """Return the sinks of this process."""
+        return self._sinks()
+
+    def move(self, sinks: Callable[[], Sequence[Sink]]) -> None:
+        """Send everything elsewhere from now on."""
+        self._sinks = sinks
 
 
 class Closes(Protocol):

@@ -32,7 +32,9 @@ class Run:
     Every method may be used at any time, configured or not, and none of them raises.
     """
 
-    def __init__(self, model: str, version: str | None, params: Mapping[str, object], labels: Mapping[str, Label]) -> None:
+    def __init__(
+        self, model: str, version: str | None, params: Mapping[str, object], labels: Mapping[str, Label]
+    ) -> None:
         self.model, self.version = model, version
         self.id = urandom(16).hex()
         self._params, self._labels = params, labels
@@ -229,5 +231,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run(model={self.model!r}, id={self.id!r})"
-
-

@@ -111,10 +111,8 @@ class Scope:
         if bound is None:
             return self._state.tracing.decide(span_class, parent)
         trace_id = parent.trace_id if parent is not None else draw(128) or 1
-        if parent is not None:
-            sampled = bool(parent.trace_flags & 1)
-        else:
-            sampled = bound == EVERY or trace_id & _LOW_BITS < bound
+        drawn = bound == EVERY or trace_id & _LOW_BITS < bound
+        sampled = drawn if parent is None else bool(parent.trace_flags & 1)
         if not sampled:
             if parent is not None:
                 return None

@@ -20,7 +20,6 @@ def __getattr__(name: str) -> "Logger":
     return getLogger("otel_ml")
 
 
-
 # Tests set this to True, so that "never raise" cannot hide a defect of ours.
 transparent = False
 

@@ -13,11 +13,12 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_ml._events import Event
+from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._outbox import Outbox
 from otel_ml._request import Request, take
-from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._shield import failed, tell
-from otel_ml._span import SLOT, LightSpan
+from otel_ml._size import SLOT
+from otel_ml._span import LightSpan
 from otel_ml._weight import slots_of_record, slots_of_span
 
 if TYPE_CHECKING:
@@ -216,7 +217,8 @@ class Sink:
         """Return (delivered, queued, dropped by reason) for each signal."""
         self._count_refused()
         return {
-            signal: (outbox.delivered, self.held(signal), dict(outbox.dropped)) for signal, outbox in self.outboxes.items()
+            signal: (outbox.delivered, self.held(signal), dict(outbox.dropped))
+            for signal, outbox in self.outboxes.items()
         }
 
     # ------------------------------------------------------------------------------------- in the sender

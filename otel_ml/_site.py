@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_ml._current import CURRENT
 from otel_ml._shield import failed
@@ -13,11 +13,20 @@ if TYPE_CHECKING:
     from otel_ml._call import Call
     from otel_ml._observe import Path
     from otel_ml._span import Frame
-    from otel_ml._state import State
 
 Label = str | bool | int | float
-# A part of a call: the name of an argument, or a function of the arguments.
-Part = str | Callable[..., object]
+# A part of a call: the name of an argument, or a function of the arguments. `Callable[..., object]` alone would do, but
+# leave the parameters of a user's lambda unknown to a strict type checker.
+Part = (
+    str
+    | Callable[[Any], object]
+    | Callable[[Any, Any], object]
+    | Callable[[Any, Any, Any], object]
+    | Callable[[Any, Any, Any, Any], object]
+    | Callable[..., object]
+)
+# What to remember of a result.
+Output = Callable[[Any], object]
 
 _MAX_IDLE = 100_000
 
@@ -64,7 +73,7 @@ class Site:
         call: Callable[[Path, Frame], Call],
         *,
         id: Part | None = None,
-        output: Callable[..., object] | None = None,
+        output: Output | None = None,
         at: Part | None = None,
         skip: int = 0,
         positions: Mapping[str, int] | None = None,

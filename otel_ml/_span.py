@@ -17,6 +17,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from otel_ml._clock import CLOCK
 from otel_ml._otel_private import NO_STATE, make_context, random_bit
 from otel_ml._shield import failed, shielded
+from otel_ml._size import DICT, weigh
 from otel_ml._values import INT64, clean, describe, isinstance_by_type
 
 if TYPE_CHECKING:
@@ -26,20 +27,17 @@ if TYPE_CHECKING:
     from otel_ml._call import Call
     from otel_ml._observe import Path
 
-# Bytes that one slot of a queue stands for; a span with attributes of its own takes several.
-SLOT = 512
 # Longer names of spans and of their events are cut: one name must not take the room of all other records.
 MAX_NAME = 1_024
-# What a dictionary of a span's own, an event or a link holds before its texts (measured: 360 bytes for ten entries).
-_DICT = 600
-_ENTRY = 32
+MAX_DESCRIPTION = 4_096
+
 
 SAMPLED = TraceFlags(1 | random_bit())
 UNSAMPLED = TraceFlags(random_bit())
 UNSET = Status(StatusCode.UNSET)
 
 # Our own generator: `random.seed(42)`, which every training script calls, would repeat the SDK's ids.
-_random = random.Random()
+_random = random.Random()  # noqa: S311  # ids have to differ, not to be unguessable
 draw = _random.getrandbits
 
 
@@ -117,7 +115,7 @@ class LightSpan(ReadableSpan, Span):
         if not self._own:
             attributes = self._attributes = attributes.copy()
             self._own = True
-            self.held += _DICT
+            self.held += DICT
         kind = type(value)
         if kind is not float and kind is not bool and (kind is not int or not -INT64 <= value < INT64):  # type: ignore[operator]  # an int
             length = self._length
@@ -156,7 +154,7 @@ class LightSpan(ReadableSpan, Span):
                 self._events = BoundedList(limits.max_events)
             kept = clean(name, MAX_NAME)
             self._events.append(Event(kept if type(kept) is str else describe(name), bounded, timestamp))
-            self.held += _DICT + weigh(kept) + weigh(dict(bounded))
+            self.held += DICT + weigh(kept) + weigh(dict(bounded))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         with shielded("add a link"):
@@ -167,7 +165,7 @@ class LightSpan(ReadableSpan, Span):
             if not isinstance(self._links, BoundedList):
                 self._links = BoundedList(limits.max_links)
             self._links.append(Link(context, bounded))
-            self.held += _DICT + weigh(dict(bounded))
+            self.held += DICT + weigh(dict(bounded))
 
     def update_name(self, name: str) -> None:
         if self._end_time is None and type(name) is str:
@@ -180,7 +178,7 @@ class LightSpan(ReadableSpan, Span):
         if isinstance_by_type(type(status), Status):
             made = cast("Status", status)
         elif type(status) is StatusCode:
-            text = clean(description)
+            text = clean(description, MAX_DESCRIPTION)
             made = Status(status, text if type(text) is str and status is StatusCode.ERROR else None)
         else:
             return
@@ -285,15 +283,6 @@ class Counted:
 
 
 Frame = LightSpan | Unsampled | Counted
-
-
-def weigh(value: object) -> int:
-    """Return about how many bytes an attribute's value holds."""
-    if type(value) is str or type(value) is bytes:
-        return len(value)
-    if type(value) is tuple:
-        return _ENTRY * len(value) + sum(map(weigh, value))
-    return _DICT + sum(map(weigh, value.values())) if type(value) is dict else _ENTRY
 
 
 def _bounded(most: int | None, attributes: Attributes, length: int | None) -> BoundedAttributes:

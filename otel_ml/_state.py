@@ -13,13 +13,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_ml import _catalog as names
 from otel_ml._events import Deferred, Event
-from otel_ml._ledger import Ledger
 from otel_ml._frames import current_frame
+from otel_ml._ledger import Ledger
 from otel_ml._observe import Path
 from otel_ml._otel_private import release_reader
 from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
-from otel_ml._providers import Closes, begin_close, begin_flush
+from otel_ml._providers import Closes, Outlet, begin_close, begin_flush
 from otel_ml._scope import Scope, outcome_of
 from otel_ml._sink import Sink
 from otel_ml._span import LightSpan
@@ -27,9 +27,9 @@ from otel_ml._tracing import Tracing
 from otel_ml._values import clean
 
 if TYPE_CHECKING:
-    from opentelemetry._logs import LoggerProvider
     from weakref import WeakKeyDictionary
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.trace import SpanContext, TracerProvider
@@ -61,6 +61,7 @@ class State:
     tracing: Tracing
     ledger: Ledger
     sinks: tuple[Sink, ...]
+    outlet: Outlet
     event_outs: tuple[Callable[[Event], None], ...]
     tracer_provider: TracerProvider
     meter_provider: MeterProvider
@@ -252,11 +253,11 @@ class State:
 
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
-        if self.replay is not None:
-            self.ledger.fold_all(deadline - monotonic())
+        folding = self.folder.fold(deadline) if self.folder is not None else None
         others_flushed = begin_flush(self.foreign, deadline)
         requests = [sink.flush(deadline) for sink in self.sinks]
-        return all([*[request.wait() is True for request in requests], others_flushed()])
+        folded = folding is None or folding.wait() is True
+        return all([folded, *[request.wait() is True for request in requests], others_flushed()])
 
     def shutdown(self, deadline: float, shared: Sequence[object] = ()) -> bool:
         """Send everything and end, all exporters at once; what is still held at the deadline is counted as dropped.
@@ -266,8 +267,7 @@ class State:
         for sink in self.sinks:
             # Of ours the next state builds its own parts.
             sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
-        if self.replay is not None:
-            self.ledger.fold_all(deadline - monotonic())
+        folding = self.folder.fold(deadline, last=True) if self.folder is not None else None
         others_closed = begin_close([o for o in self.foreign if not any(o is one for one in shared)], deadline)
         requests = [(sink, sink.close(deadline)) for sink in self.sinks]
         done = True
@@ -276,8 +276,8 @@ class State:
             if answer is None:
                 sink.abandon()
             done = answer is True and done
-        if self.folder is not None:
-            self.folder.stop()
+        if folding is not None:
+            done = folding.wait() is True and done
         for one in shared:
             if isinstance(one, MetricReader) and any(one is other for other in self.foreign):
                 release_reader(one)

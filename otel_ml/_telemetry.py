@@ -166,17 +166,21 @@ class Orphan:
         self._parent, self._handle = parent, weakref.ref(handle)
         self._lock = threading.RLock()
         self._child: State | None = None
+        parent.outlet.move(lambda: self.successor().sinks)
 
     def successor(self) -> State:
         """Return the child's own state, made at the first call."""
         with self._lock:
             if self._child is None:
-                self._child = self._parent.rebuild()
-                handle = self._handle()
-                if handle is not None:
-                    handle._state = self._child
-                replace(self, self._child)
-                flush_in_child()
+                made = self._parent.rebuild()
+                # A signal handler may have recorded in between, and so have made it.
+                if self._child is None:
+                    self._child = made
+                    handle = self._handle()
+                    if handle is not None:
+                        handle._state = made
+                    replace(self, made)
+                    flush_in_child()
             return self._child
 
     def path(self, site: Site) -> Path:

@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from otel_ml._clock import CLOCK
 from otel_ml._frames import CALL_KEY, FRAME
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, id_is_random, on_ending, random_bit, set_context
+from otel_ml._providers import Outlet
 from otel_ml._shield import failed
 from otel_ml._span import Counted, Frame, Ids, LightSpan, Unsampled
 from otel_ml.errors import ConfigurationError
@@ -106,7 +107,13 @@ class Tracing:
         result = self._sampler.should_sample(None, trace_id, span_class._name, SpanKind.INTERNAL, offered, ())
         random = id_is_random(generator) if parent is None else bool(parent.trace_flags & 2)
         flags = TraceFlags(int(result.decision is Decision.RECORD_AND_SAMPLE) | (random_bit() if random else 0))
-        made = SpanContext(trace_id, generator.generate_span_id(), False, flags, result.trace_state if result.trace_state is not None else NO_STATE)
+        made = SpanContext(
+            trace_id,
+            generator.generate_span_id(),
+            False,
+            flags,
+            result.trace_state if result.trace_state is not None else NO_STATE,
+        )
         if result.decision is Decision.DROP:
             if parent is not None and not flags & 1 and not parent.trace_flags & 1:
                 return None
@@ -187,14 +194,17 @@ class Processors(SynchronousMultiSpanProcessor):
 class OwnSpans(SpanProcessor):
     """Takes the spans a user makes with our tracer provider to the same sinks. The SDK wants a subclass."""
 
-    def __init__(self, takes: Callable[[], tuple[Take, ...]]) -> None:
-        self.takes = takes
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand a sampled span on."""
         context = span.context
-        if context is not None and context.trace_flags.sampled:
-            for take in self.takes():
-                take(span)
-
-
+        if context is None or not context.trace_flags.sampled:
+            return
+        try:
+            for sink in self._outlet.sinks():
+                if sink.parts.spans is not None:
+                    sink.span(span)
+        except Exception:
+            failed("take a span")

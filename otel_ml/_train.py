@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from otel_ml import _catalog as names
-from otel_ml._calls import checked, name_of
+from otel_ml._arguments import checked, name_of
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
 from otel_ml._settings import disabled
@@ -71,14 +71,12 @@ def train(
     if model is not None and not isinstance(model, str):
         if not callable(model) and not isinstance(model, staticmethod | classmethod):
             raise ConfigurationError(
-                f"train was given {type(model).__name__!r}. Write @otel_ml.train or with otel_ml.train(\"churn\") as run:"
+                f'train was given {type(model).__name__!r}. Write @otel_ml.train or with otel_ml.train("churn") as run:'
             )
         return Train(None, None, {}, {})(model)
     checked(model, version, None, None, None, labels, True)
     if params is not None and not isinstance(params, Mapping):
-        raise ConfigurationError(
-            f"params must be a mapping, not {type(params).__name__}. Write params={{\"lr\": 1e-3}}."
-        )
+        raise ConfigurationError(f'params must be a mapping, not {type(params).__name__}. Write params={{"lr": 1e-3}}.')
     return Train(model, version, params or {}, labels or {})
 
 
@@ -110,7 +108,7 @@ class Train:
     def __enter__(self) -> Run:
         model, version, params, labels = self._options
         if model is None:
-            raise ConfigurationError("A with block needs the model's name. Write with otel_ml.train(\"churn\") as run:")
+            raise ConfigurationError('A with block needs the model\'s name. Write with otel_ml.train("churn") as run:')
         run = Run(model, version, params, labels)
         self._runs.append(run)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from otel_ml._span import SLOT, weigh
+from otel_ml._size import SLOT, weigh
 from otel_ml._values import clean
 
 if TYPE_CHECKING:

@@ -65,7 +65,9 @@ def kind_of(function: Function) -> str:
     # Importing `inspect` takes a third of the time that importing this package may take; most functions need none.
     import inspect
 
-    target = function if inspect.isroutine(function) or isinstance(function, functools.partial) else type(function).__call__
+    target = (
+        function if inspect.isroutine(function) or isinstance(function, functools.partial) else type(function).__call__
+    )
     if inspect.isasyncgenfunction(target):
         return "async generator"
     if inspect.iscoroutinefunction(target):

@@ -38,7 +38,7 @@ class ConsoleSpans(SpanExporter):
         self._screen = screen
         self._stages: dict[int, list[str]] = {}
 
-    def deliver(self, batch: Sequence[ReadableSpan], deadline: float) -> Delivery:  # noqa: ARG002  # a line takes no time
+    def deliver(self, batch: Sequence[ReadableSpan], deadline: float) -> Delivery:  # a line takes no time
         """Write the lines of a batch."""
         paint = self._screen.paint
         refused = 0
@@ -54,7 +54,7 @@ class ConsoleSpans(SpanExporter):
         """Write the lines of a batch."""
         return SpanExportResult.FAILURE if self.deliver(spans, 0.0).rejected else SpanExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 
@@ -89,7 +89,7 @@ class ConsoleEvents(LogRecordExporter):
         # By run: what its latest step logged, until the epoch's line has shown it.
         self._latest: dict[object, dict[str, object]] = {}
 
-    def deliver(self, batch: Sequence[ReadableLogRecord], deadline: float) -> Delivery:  # noqa: ARG002  # a line takes no time
+    def deliver(self, batch: Sequence[ReadableLogRecord], deadline: float) -> Delivery:  # a line takes no time
         """Write the lines of a batch."""
         paint = self._screen.paint
         refused = 0
@@ -112,7 +112,7 @@ class ConsoleEvents(LogRecordExporter):
         """Write the lines of a batch."""
         return LogRecordExportResult.FAILURE if self.deliver(batch, 0.0).rejected else LogRecordExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 

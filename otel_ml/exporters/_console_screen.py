@@ -15,7 +15,7 @@ _STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", 
 _CLEAR = "\r\x1b[K"
 
 
-def plain(text: str, style: str) -> str:  # noqa: ARG001  # the same shape as `coloured`
+def plain(text: str, style: str) -> str:  # the same shape as `coloured`
     """Return the text as it is."""
     return text
 

@@ -155,7 +155,7 @@ class _TimedSocket:
             self._raw.settimeout(_left(self.limit))
             left = left[self._raw.send(left[:_CHUNK]) :]
 
-    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # http.client passes it
+    def makefile(self, mode: str) -> io.BufferedReader:  # http.client passes it
         return io.BufferedReader(_TimedReader(self._raw, lambda: self.limit))
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class LocalSpans(SpanExporter):
         """Store a batch, trying again while others keep the store locked."""
         return SpanExportResult.SUCCESS if _insist(lambda d: self.deliver(spans, d)) else SpanExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 
@@ -79,18 +79,18 @@ class LocalMetrics(MetricExporter):
     def export(
         self,
         metrics_data: MetricsData,
-        timeout_millis: float = 10_000,  # noqa: ARG002  # as the interface has it
-        **kwargs: object,  # noqa: ARG002  # likewise
+        timeout_millis: float = 10_000,  # as the interface has it
+        **kwargs: object,  # likewise
     ) -> MetricExportResult:
         """Store a collection, trying again while others keep the store locked."""
         done = _insist(lambda deadline: self.deliver(metrics_data, deadline))
         return MetricExportResult.SUCCESS if done else MetricExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:  # noqa: ARG002  # as the interface has it
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:  # as the interface has it
         """Close the file; nothing is stored after this."""
         self._closed = True
         self._store.close()
@@ -114,7 +114,7 @@ class LocalEvents(LogRecordExporter):
         done = _insist(lambda deadline: self.deliver(batch, deadline))
         return LogRecordExportResult.SUCCESS if done else LogRecordExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 

@@ -51,7 +51,7 @@ class OTLPSpans(SpanExporter):
         """Send a batch, trying again for as long as the time-out allows."""
         return SpanExportResult.SUCCESS if self._line.export(spans) else SpanExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 
@@ -79,17 +79,17 @@ class OTLPMetrics(MetricExporter):
         self,
         metrics_data: MetricsData,
         timeout_millis: float | None = 10_000,
-        **kwargs: object,  # noqa: ARG002  # as the interface has it
+        **kwargs: object,  # as the interface has it
     ) -> MetricExportResult:
         """Send a collection, trying again for as long as the time-outs allow."""
         seconds = None if timeout_millis is None else timeout_millis / 1e3
         return MetricExportResult.SUCCESS if self._line.export(metrics_data, seconds) else MetricExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:  # noqa: ARG002  # as the interface has it
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:  # as the interface has it
         """Close the connection; nothing is sent after this."""
         self._line.shutdown()
 
@@ -112,7 +112,7 @@ class OTLPEvents(LogRecordExporter):
         """Send a batch, trying again for as long as the time-out allows."""
         return LogRecordExportResult.SUCCESS if self._line.export(batch) else LogRecordExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002  # as the interface has it
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # as the interface has it
         """Return True: nothing is held here."""
         return True
 

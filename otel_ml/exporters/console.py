@@ -36,7 +36,7 @@ class Console:
         if self.stream is not None and not callable(getattr(self.stream, "write", None)):
             raise ConfigurationError("stream has no write(). Write exporters.Console(sys.stdout), or leave it out.")
 
-    def build(self, resource: Resource) -> Parts:  # noqa: ARG002  # the resource is the same in every line
+    def build(self, resource: Resource) -> Parts:  # the resource is the same in every line
         """Make the exporters of spans and events; nothing is written yet."""
         from otel_ml._delivery import Parts
         from otel_ml.exporters._console_parts import ConsoleEvents, ConsoleSpans

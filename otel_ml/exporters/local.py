@@ -47,7 +47,7 @@ class Local:
         _check_bytes(self.max_bytes)
         _check_age(self.max_age)
 
-    def build(self, resource: Resource) -> Parts:  # noqa: ARG002  # records bring their resource along
+    def build(self, resource: Resource) -> Parts:  # records bring their resource along
         """Make the three exporters; nothing is opened before the first batch."""
         from otel_ml._delivery import Parts
         from otel_ml._store import Store

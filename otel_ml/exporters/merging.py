@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
+from otel_ml._current import CURRENT
 from otel_ml._metrics import MERGING, merged
 from otel_ml._otel_private import preferred_aggregation, preferred_temporality
 from otel_ml._shield import failed
-from otel_ml._current import CURRENT
 from otel_ml.errors import ConfigurationError
 
 
@@ -36,9 +36,7 @@ class Merging(MetricExporter):
         self._inner = inner
         MERGING.add(self)
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Export the host's metrics together with ours."""
         data: MetricsData | None = metrics_data
         try:

@@ -70,7 +70,7 @@ class OTLP:
         if self.client_key is not None and self.client_certificate is None:
             raise ConfigurationError("client_key is given without client_certificate. Give both PEM files.")
 
-    def build(self, resource: Resource) -> Parts:  # noqa: ARG002  # records bring their resource along
+    def build(self, resource: Resource) -> Parts:  # records bring their resource along
         """Make the three exporters; nothing is connected before the first batch."""
         from otel_ml._delivery import Parts
         from otel_ml.exporters._otlp_line import Line

@@ -144,9 +144,7 @@ class _Metrics(MetricExporter):
         super().__init__()
         self._kept = kept
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         self._kept.append(metrics_data)
         return MetricExportResult.SUCCESS
 

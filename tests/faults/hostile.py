@@ -29,7 +29,7 @@ _SPECIAL = (
 
 def _armed(name: str, *bases: type, only: tuple[str, ...] = _SPECIAL, **more: object) -> type:
     """Return a class whose special methods (those in `only`) all raise."""
-    return type(name, bases or (object,), {one: _boom for one in only} | more)
+    return type(name, bases or (object,), dict.fromkeys(only, _boom) | more)
 
 
 def one_method(name: str) -> Callable[[], object]:
@@ -97,7 +97,7 @@ def _in_package(package: str) -> object:
     # Code that goes by where a class comes from meets one that only claims to.
     names = ("shape", "dtype", "device", "index", "height", "num_rows")
     body = {name: property(_boom) for name in names} | {"item": _boom, "tolist": _boom, "detach": _boom}
-    return type("ndarray", (), body | {"__module__": package, **{one: _boom for one in _SPECIAL}})()
+    return type("ndarray", (), body | {"__module__": package, **dict.fromkeys(_SPECIAL, _boom)})()
 
 
 def _evil_in_array() -> object:

@@ -76,7 +76,9 @@ class TestDeadCollectors:
         assert ended.code == 0, ended.err
 
     @pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 3), ("interrupt", -2)])
-    def test_however_a_program_ends_it_ends_on_time(self, how: str, code: int, bare_environment: dict[str, str]) -> None:
+    def test_however_a_program_ends_it_ends_on_time(
+        self, how: str, code: int, bare_environment: dict[str, str]
+    ) -> None:
         """An uncaught exception, `sys.exit` and Ctrl-C end as they would without us."""
         with FaultCollector("silent") as collector:
             ended = end(bare_environment, http=[collector.endpoint], how=how)
@@ -184,5 +186,7 @@ class TestWhatIsRecordedLast:
 
             assert ended.code == 0
             assert ended.err == ""
-            assert [span.name for span in collector.spans] == {"span": ["own"], "atexit": ["predict score"]}.get(what, [])
+            assert [span.name for span in collector.spans] == {"span": ["own"], "atexit": ["predict score"]}.get(
+                what, []
+            )
             assert ("own" in {metric.name for metric in collector.metrics}) == (what == "instrument")

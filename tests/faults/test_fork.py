@@ -69,4 +69,3 @@ class TestForkUnderLoad:
     def test_no_child_hangs_with_the_local_store(self, bare_environment: dict[str, str], tmp_path: Path) -> None:
         """Forked while the store is being written."""
         fork(bare_environment, 40, local=str(tmp_path / "store.db"), flush=2.0, healthy=True)
-

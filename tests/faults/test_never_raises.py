@@ -101,9 +101,13 @@ leaves: st.SearchStrategy[Make] = st.sampled_from(list(SMALL.values())) | (
 ).map(lambda value: lambda: value)
 nested: st.SearchStrategy[Make] = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=5).map(lambda makes: lambda: [make() for make in makes])
-    | st.lists(inner, max_size=3).map(lambda makes: lambda: tuple(make() for make in makes))
-    | st.dictionaries(st.text(max_size=5), inner, max_size=5).map(lambda makes: lambda: {k: m() for k, m in makes.items()}),
+    lambda inner: (
+        st.lists(inner, max_size=5).map(lambda makes: lambda: [make() for make in makes])
+        | st.lists(inner, max_size=3).map(lambda makes: lambda: tuple(make() for make in makes))
+        | st.dictionaries(st.text(max_size=5), inner, max_size=5).map(
+            lambda makes: lambda: {k: m() for k, m in makes.items()}
+        )
+    ),
     max_leaves=10,
 )
 places = st.lists(st.sampled_from(list(PLACES)), min_size=1, max_size=5)

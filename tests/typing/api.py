@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, assert_type
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, assert_type, overload
 
+import numpy as np
+import numpy.typing as npt
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, InMemoryMetricReader
@@ -207,3 +209,148 @@ assert_type(otel_ml.health().dropped, int)
 settings: dict[str, Any] = {"service": "churn-api"}
 otel_ml.configure(**settings)
 exporters.Merging(ConsoleMetricExporter())
+
+
+# ---------------------------------------------------------------------------------------------- every kind of function
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@otel_ml.predict(model="churn", id="transaction", output=lambda result: result["label"])
+def with_output(transaction: str) -> dict[str, str]:
+    return {"label": transaction}
+
+
+assert_type(with_output("a"), dict[str, str])
+
+
+@otel_ml.predict(model="churn", id=lambda key, rows: f"{key}-{rows[0]}", at=lambda key, rows: rows[1])
+def with_parts(key: str, rows: list[str]) -> str:
+    return key
+
+
+assert_type(with_parts("a", ["b"]), str)
+
+
+@otel_ml.predict
+def generic(value: T) -> list[T]:
+    return [value]
+
+
+assert_type(generic(1), list[int])
+assert_type(generic("a"), list[str])
+
+
+@overload
+def either(x: int) -> int: ...
+@overload
+def either(x: str) -> str: ...
+@otel_ml.predict
+def either(x: int | str) -> int | str:
+    return x
+
+
+assert_type(either(1), int)
+assert_type(either("a"), str)
+
+
+class Scores(Protocol):
+    def __call__(self, rows: list[float], *, tier: str = "gold") -> float: ...
+
+
+@otel_ml.predict(model="m")
+def keyword(rows: list[float], *, tier: str = "gold") -> float:
+    return sum(rows) + len(tier)
+
+
+scores: Scores = keyword
+
+
+@otel_ml.predict
+def full_generator(n: int) -> Generator[int, str, float]:
+    sent = yield n
+    return float(len(sent))
+
+
+assert_type(full_generator(1), Generator[int, str, float])
+
+
+@otel_ml.predict(model="m")
+async def full_async_generator(n: int) -> AsyncGenerator[int, str]:
+    sent = yield n
+    assert sent
+
+
+assert_type(full_async_generator(1), AsyncGenerator[int, str])
+
+
+class Trainer(Generic[T]):
+    @otel_ml.predict(model="m")
+    def method(self, x: T) -> T:
+        return x
+
+    @otel_ml.train
+    def fit(self, x: T) -> Iterator[T]:
+        yield x
+
+    @otel_ml.train(model="m")
+    async def fit_later(self, x: T) -> AsyncIterator[T]:
+        yield x
+
+    @otel_ml.train("m", version="1")
+    @classmethod
+    def above_class(cls) -> type[Trainer[T]]:
+        return cls
+
+    @staticmethod
+    @otel_ml.train("m", params={"depth": 3}, labels={"team": "a"})
+    def below_static(x: int) -> str:
+        return str(x)
+
+
+assert_type(Trainer[int]().method(1), int)
+assert_type(Trainer[int]().fit(1), Iterator[int])
+assert_type(Trainer[int]().fit_later(1), AsyncIterator[int])
+assert_type(Trainer.below_static(1), str)
+
+partial = otel_ml.predict(model="m")(functools.partial(keyword, [1.0]))
+assert_type(partial, functools.partial[float])
+assert_type(partial(), float)
+assert_type(otel_ml.predict(len)([1]), int)
+
+
+def decorate(function: Callable[P, T]) -> Callable[P, T]:
+    return otel_ml.predict(model="m")(function)
+
+
+def decorate_bare(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    return otel_ml.predict(function)
+
+
+# ---------------------------------------------------------------------------------------------- numpy
+@otel_ml.predict(model="m")
+def of_arrays(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return rows
+
+
+assert_type(of_arrays(np.zeros(3)), npt.NDArray[np.float64])
+otel_ml.feedback(np.array(["a"]), actual=np.array([1]))
+otel_ml.feedback(5, actual=np.int64(3), predicted=np.float64(0.5), score=np.float32(0.1))
+with otel_ml.predict("m", output=lambda result: result.argmax()) as array_call:
+    array_call.inputs(np.zeros((2, 2)))
+    array_call.outputs(np.zeros(2))
+    array_call.set(shape=(1, 2), score=np.float64(0.5))
+    array_call.label(flag=True, share=0.5, n=3)
+    assert_type(array_call.ids(np.array([1, 2])), list[str])
+    array_call.id = 5
+    array_call.at = 1_401_969_600
+
+with otel_ml.train("m") as array_run:
+    array_run.log(loss=np.float32(0.5), other=np.array(3.0), nothing=None, text="a")
+    for epoch in array_run.epochs(["a", "b"], start=3):
+        assert_type(epoch.index, int)
+        for features, target in epoch.batches([(np.zeros(3), 1)]):
+            assert features.shape
+            assert_type(target, int)
+    for letter in array_run.batches(iter("abc")):
+        assert_type(letter, str)

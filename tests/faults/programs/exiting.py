@@ -12,9 +12,7 @@ from tests.faults.foreign import HangingEvents, HangingMetrics, HangingSpans
 asked = json.loads(sys.argv[1])
 
 places: list[object] = [otel_ml.exporters.OTLP(endpoint, timeout=asked["timeout"]) for endpoint in asked["http"]]
-places += [
-    otel_ml.exporters.OTLP(endpoint, protocol="grpc", timeout=asked["timeout"]) for endpoint in asked["grpc"]
-]
+places += [otel_ml.exporters.OTLP(endpoint, protocol="grpc", timeout=asked["timeout"]) for endpoint in asked["grpc"]]
 if asked["hanging"]:
     places += [HangingSpans(), HangingMetrics(), HangingEvents()]
 if asked["official"]:
@@ -24,7 +22,9 @@ if asked["official"]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     places += [BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces")) for endpoint in asked["official"]]
-    places += [PeriodicExportingMetricReader(OTLPMetricExporter(f"{endpoint}/v1/metrics")) for endpoint in asked["official"]]
+    places += [
+        PeriodicExportingMetricReader(OTLPMetricExporter(f"{endpoint}/v1/metrics")) for endpoint in asked["official"]
+    ]
 
 telemetry = otel_ml.configure(service="exiting", exporters=places)  # type: ignore[arg-type]  # exporters of all kinds
 

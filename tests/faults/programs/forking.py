@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import otel_ml
 

@@ -225,6 +225,7 @@ with otel_ml.train("growing") as run:
             largest = max(largest, size())
     largest = max(largest, size())
 
+
 def counted() -> dict[str, Account]:
     """Return the accounts of all signals."""
     return {signal: one for place in telemetry.health().exporters for signal, one in place.signals.items()}
