@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from types import FunctionType
+from typing import cast
 
 from otel_ml.errors import ConfigurationError
 
@@ -28,7 +29,10 @@ def checked(
         )
     if labels is not None and not (
         isinstance(labels, Mapping)
-        and all(type(key) is str and type(value) in (str, bool, int, float) for key, value in labels.items())
+        and all(
+            type(key) is str and type(value) in (str, bool, int, float)
+            for key, value in cast("Mapping[object, object]", labels).items()
+        )
     ):
         raise ConfigurationError(
             'labels must map names to strings, numbers or booleans. Write labels={"variant": "a"}.'

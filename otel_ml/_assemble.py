@@ -22,7 +22,7 @@ from otel_ml._events import Event, emit, readable, writable
 from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
 from otel_ml._members import Sorted, sort
-from otel_ml._metrics import MERGING, Collected, Replay, keep_collecting, merged, view_of
+from otel_ml._metrics import Collected, Replay, keep_collecting, merged, view_of, wrapped_exporters
 from otel_ml._otel_private import enabled, limits_of, release_reader
 from otel_ml._providers import Closes, Outlet
 from otel_ml._shield import failed
@@ -69,7 +69,7 @@ def assemble(recipe: Recipe) -> State:
     views = tuple(view_of(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
     collectors = tuple(Collected(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
 
-    wrapped = tuple(MERGING) if recipe.meter_provider is not None else ()
+    wrapped = wrapped_exporters(recipe.meter_provider)
     merging = WeakKeyDictionary({exporter: len(views) + index for index, exporter in enumerate(wrapped)})
     views = (*views, *(view_of(exporter) for exporter in wrapped))
 

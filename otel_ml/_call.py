@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from os import urandom
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from otel_ml import _catalog as names
 from otel_ml._rows import rows
@@ -128,7 +128,7 @@ class Call:
                 self._on_span(key, value)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         """Time a part of the call (`queue`, `preprocess`, `inference`, `postprocess`, ...): a child span and a metric."""
         stage = None
         with shielded("begin a stage"):
@@ -222,9 +222,9 @@ class Call:
         self._on_span(kind, describe(value).strip("<>").partition(" ")[0])
         if package_of(type(value)) in _SHAPED:
             if hasattr(value, "shape"):
-                self._on_span(shape, tuple(int(n) for n in value.shape))
+                self._on_span(shape, tuple(int(n) for n in cast("Any", value).shape))
             if hasattr(value, "dtype"):
-                self._on_span(dtype, str(value.dtype))
+                self._on_span(dtype, str(cast("Any", value).dtype))
 
     def __repr__(self) -> str:
         model = self._path.site.model if self._path is not None else None
@@ -238,8 +238,10 @@ _SHAPED = frozenset({"numpy", "torch", "tensorflow", "jax", "jaxlib", "cupy", "p
 
 def outcome_of(value: object) -> str | bool | int | float | None:
     """Return a class or a number as it is remembered; None for what is neither."""
-    if (type(value) is list or type(value) is tuple) and len(value) == 1:
-        value = value[0]
+    kind = type(value)
+    if kind is list or kind is tuple:
+        members = cast("Sequence[object]", value)
+        value = members[0] if len(members) == 1 else value
     # numpy's strings are subclasses of str; what is neither text nor number is neither a class nor a value.
     if isinstance_by_type(type(value), str):
         return as_name(value)
@@ -253,8 +255,8 @@ def items(values: object) -> list[object]:
             # Through the base's own method: a subclass may have overridden `__iter__`.
             return list(base.__iter__(values))  # type: ignore[arg-type]  # its class derives from base
     if package_of(type(values)) in _SHAPED and hasattr(values, "tolist"):
-        listed = values.tolist()
-        return listed if isinstance(listed, list) else [listed]
+        listed: object = cast("Any", values).tolist()
+        return cast("list[object]", listed) if isinstance(listed, list) else [listed]
     return [values]
 
 

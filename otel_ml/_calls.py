@@ -87,7 +87,7 @@ def predict(
     ...     call.inputs([[1.0, 2.0], [3.0, 4.0]])
     """
     if model is not None and not isinstance(model, str):
-        if not callable(model) and not isinstance(model, staticmethod | classmethod):
+        if not callable(model) and not isinstance(model, staticmethod | classmethod):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
             raise ConfigurationError(
                 f'predict was given {type(model).__name__!r}. Write @otel_ml.predict or @otel_ml.predict(model="churn").'
             )
@@ -120,8 +120,8 @@ class Predict:
     def __call__(self, function: F) -> F:
         """Decorate a function, method or other callable."""
         if isinstance(function, staticmethod | classmethod):
-            inner = cast("Callable[..., object]", function.__func__)
-            return cast("F", type(function)(self(inner)))
+            method = cast("staticmethod[..., object]", function)  # both hold a function
+            return cast("F", type(method)(self(method.__func__)))
         if disabled():
             return function
         if not callable(function):

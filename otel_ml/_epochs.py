@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from otel_ml import _catalog as names
 from otel_ml._rows import rows
@@ -135,12 +135,13 @@ class Batches(Iterator[Batch], Generic[Batch]):
 
 def samples(batch: object) -> int:
     """Return the rows of a training batch: of its first member where it is a pair such as (features, targets)."""
-    if (type(batch) is tuple or type(batch) is list) and batch:
-        first = batch[0]
+    kind = type(batch)
+    if (kind is tuple or kind is list) and batch:
+        first = cast("Sequence[object]", batch)[0]
         # A list of lists holds rows, a list of arrays is a pair. By identity: a metaclass may define `__eq__`.
-        rowlike = (int, float, bool, str) if type(batch) is tuple else (int, float, bool, str, list, tuple, dict)
+        rowlike = (int, float, bool, str) if kind is tuple else (int, float, bool, str, list, tuple, dict)
         if not any(type(first) is plain for plain in rowlike):
             return rows(first)
-    if type(batch) is dict and batch:
-        return rows(next(iter(batch.values())))
+    if kind is dict and batch:
+        return rows(next(iter(cast("dict[object, object]", batch).values())))
     return rows(batch)

@@ -18,6 +18,8 @@ from otel_ml._shield import failed
 from otel_ml._span import SAMPLED, Frame, LightSpan, Unsampled, draw
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from otel_ml._observe import Path
 
 Open = Callable[[tuple[object, ...], dict[str, object]], "Frame | None"]
@@ -38,7 +40,7 @@ def opens(path: Path) -> Open:
     frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
     new_counted = path.counted_class
 
-    single: object = None
+    single: type[object] | None = None
 
     def size(args: tuple[object, ...], kwargs: dict[str, object]) -> int:
         nonlocal single
@@ -78,9 +80,9 @@ def opens(path: Path) -> Open:
         if context:
             if suppress in context:
                 return None
-            current = context.get(key)
+            current: Span | None = context.get(key)  # type: ignore[assignment]  # what the API keeps there is a Span
             if current is not None:
-                parent = current.get_span_context()  # type: ignore[attr-defined]  # what the API keeps there is a Span
+                parent = current.get_span_context()
                 if not parent.is_valid:
                     parent = None
         if bound is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from otel_ml import _catalog as names
 from otel_ml._call import items, moment, outcome_of, text
@@ -73,7 +73,7 @@ def feedback(
 def _column(values: object, count: int) -> list[object]:
     listed: list[object] = items(values) if values is not None else [None] * count
     if len(listed) != count and isinstance(values, Iterable) and not isinstance(values, str | bytes):
-        listed = list(values)
+        listed = list(cast("Iterable[object]", values))
     if len(listed) != count:
         tell("feedback:length", f"feedback got {count} ids but {len(listed)} values. Give one value for each id.")
         listed = (listed + [None] * count)[:count]

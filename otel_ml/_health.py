@@ -14,7 +14,7 @@ class Account:
 
     delivered: int = 0
     queued: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def created(self) -> int:
@@ -41,7 +41,7 @@ class Health:
 
     exporters: tuple[ExporterHealth, ...] = ()
     refused: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def dropped(self) -> int:

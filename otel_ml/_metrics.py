@@ -23,10 +23,17 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_ml import _catalog as names
 from otel_ml._ledger import NANOSECONDS, Ledger, View
-from otel_ml._otel_private import explicit_bounds, exponential_size, preferred_aggregation, preferred_temporality
+from otel_ml._otel_private import (
+    explicit_bounds,
+    exponential_size,
+    preferred_aggregation,
+    preferred_temporality,
+    push_exporters,
+)
 from otel_ml._shield import failed, tell
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -88,6 +95,17 @@ def merged(
 def _without_replay(one: ResourceMetrics) -> ResourceMetrics:
     scopes = [scope for scope in one.scope_metrics if scope.scope.name != names.REPLAY_SCOPE]
     return ResourceMetrics(one.resource, scopes, one.schema_url)
+
+
+def wrapped_exporters(provider: MeterProvider | None) -> tuple[MetricExporter, ...]:
+    """Return the `Merging` exporters of a host's provider, if all of its readers have one; else none of them counts."""
+    if provider is None:
+        return ()
+    behind = push_exporters(provider)
+    if behind is None:
+        return tuple(MERGING)
+    wrapped = tuple(one for one in MERGING if any(one is exporter for exporter in behind))
+    return wrapped if len(wrapped) == len(behind) else ()
 
 
 def keep_collecting(meter: Meter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
@@ -20,6 +20,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import INVALID_SPAN, SpanContext, TraceFlags, TraceState
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, Tracer
 
@@ -35,7 +37,7 @@ def _public_context(trace_id: int, span_id: int, flags: TraceFlags, state: Trace
 
 
 def _tuple_context(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
-    return tuple.__new__(SpanContext, (trace_id, span_id, False, flags, state, True))
+    return tuple.__new__(SpanContext, (trace_id, span_id, False, flags, state, True))  # pyright: ignore[reportUnknownMemberType]  # of a bare tuple
 
 
 def _pick_make_context() -> MakeContext:
@@ -57,7 +59,8 @@ def _attach(context: Context) -> object:
 def _pick_context_access() -> tuple[Callable[[], Context], Callable[[Context], object]]:
     """Read and set the current context through its `ContextVar` (75 ns instead of 170 the pair)."""
     try:
-        variable = context_api._RUNTIME_CONTEXT._current_context  # type: ignore[attr-defined]  # guarded by the check
+        kept = context_api._RUNTIME_CONTEXT._current_context  # type: ignore[attr-defined]  # guarded by the check
+        variable = cast("ContextVar[Context]", kept)
         before = variable.get()
         token = context_api.attach(Context({"otel_ml": 1}))
         seen = variable.get().get("otel_ml") == 1
@@ -136,6 +139,14 @@ def release_reader(reader: MetricReader) -> None:
     registered = getattr(MeterProvider, "_all_metric_readers", None)
     if registered is not None:
         registered.discard(reader)
+
+
+def push_exporters(provider: MeterProvider) -> list[object] | None:
+    """Return the exporters behind a meter provider's readers, None standing for a reader that has none; None if hidden."""
+    storages = getattr(getattr(provider, "_measurement_consumer", None), "_reader_storages", None)
+    if storages is None:
+        return None
+    return [getattr(reader, "_exporter", None) for reader in storages]
 
 
 def resource_of(provider: MeterProvider) -> object:

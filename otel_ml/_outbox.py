@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 # Delta points that could not be sent are kept for as many intervals; cumulative ones are in the next export anyway.
 MAX_DELTAS = 16
-
-
-class _Exports(Protocol):
-    def export(self, batch: object, /) -> object: ...
 
 
 class Outbox:

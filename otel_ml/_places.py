@@ -24,7 +24,7 @@ def places(given: Sequence[object] | None, settings: Mapping[str, object], *, ho
     local store where there is a person to look at it.
     """
     if given is not None:
-        if isinstance(given, str) or not isinstance(given, Sequence):
+        if isinstance(given, str) or not isinstance(given, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
             raise ConfigurationError(
                 f"exporters must be a list, not {type(given).__name__}. Write exporters=[otel_ml.exporters.Local()]."
             )

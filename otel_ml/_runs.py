@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import urandom
 from time import perf_counter_ns
@@ -91,13 +91,13 @@ class Run:
         return Batches(self, loader)
 
     @contextmanager
-    def evaluate(self, split: str = "validation") -> Iterator[None]:
+    def evaluate(self, split: str = "validation") -> Generator[None, None, None]:
         """Time an evaluation: a span `evaluate {model}` and the phase `evaluation`."""
         with self._part(names.EVALUATE, names.EVALUATION, {names.SPLIT: as_name(split)}):
             yield
 
     @contextmanager
-    def checkpoint(self) -> Iterator[None]:
+    def checkpoint(self) -> Generator[None, None, None]:
         """Time the writing of a checkpoint: a span `checkpoint {model}`, a duration and the phase `checkpoint`."""
         began = perf_counter_ns()
         with self._part(names.CHECKPOINT, names.CHECKPOINT_PHASE, {}):
@@ -201,7 +201,7 @@ class Run:
         return (perf_counter_ns() - self._scope.began) / 1e9 if self._scope is not None else 0.0
 
     @contextmanager
-    def _part(self, operation: str, phase: str, facts: dict[str, str]) -> Iterator[None]:
+    def _part(self, operation: str, phase: str, facts: dict[str, str]) -> Generator[None, None, None]:
         state, journal, scope = self._state, self._journal, None
         with shielded("begin a part of a run"):
             if state is not None:

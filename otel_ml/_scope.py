@@ -19,6 +19,7 @@ from otel_ml._span import SAMPLED, LightSpan, Unsampled, draw
 from otel_ml._values import qualified
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
     from otel_ml._state import State
@@ -103,8 +104,8 @@ class Scope:
         return (ended - self.began) / 1e9
 
     def _open(self, span_class: type[LightSpan], context: Context) -> LightSpan | Unsampled | None:
-        current = context.get(SPAN_KEY)
-        parent: SpanContext | None = current.get_span_context() if current is not None else None  # type: ignore[attr-defined]  # likewise
+        current: Span | None = context.get(SPAN_KEY)  # type: ignore[assignment]  # likewise
+        parent = current.get_span_context() if current is not None else None
         if parent is not None and not parent.is_valid:
             parent = None
         bound = self._state.tracing.bound

@@ -42,7 +42,8 @@ def _table(file: Path, text: str) -> dict[str, object]:
     except tomllib.TOMLDecodeError:
         # Another tool's mistake; it will be told about by that tool.
         return {}
-    table = cast("Mapping[str, object]", tool).get("otel_ml", {}) if isinstance(tool, dict) else {}
+    tools = cast("Mapping[str, object]", tool) if isinstance(tool, dict) else dict[str, object]()
+    table = tools.get("otel_ml", {})
     if not isinstance(table, dict):
         raise ConfigurationError(f"[tool.otel_ml] in {file} is no table. Write its keys below a line [tool.otel_ml].")
     unknown = sorted(set(cast("dict[str, object]", table)) - _KEYS)

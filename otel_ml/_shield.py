@@ -1,6 +1,6 @@
 """Nothing of ours raises into the user's program: failures are logged once a minute and counted."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ def forget() -> None:
 
 
 @contextmanager
-def shielded(task: str) -> Iterator[None]:
+def shielded(task: str) -> Generator[None, None, None]:
     """Run a block of ours so that an exception in it stays in it; `KeyboardInterrupt` and kin pass."""
     try:
         yield

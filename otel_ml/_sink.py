@@ -58,14 +58,13 @@ class Sink:
         self.name, self.where, self.parts, self.given_as = name, where, parts, given_as
         # An exporter that the next state goes on using is flushed, but not shut down.
         self.shared = False
-        self._collect = collect
+        self._collect, self._closed = collect, False
         self._spans: deque[LightSpan | ReadableSpan | None] = deque()
         self._events: deque[Event | ReadWriteLogRecord | None] = deque()
         self._refused: list[str] = []
         self._wake: SimpleQueue[Request | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._closed = False
         # Slots that spans may take; none once the sink is closed.
         self.room = MAX_SLOTS
         self.light = self._lights()
@@ -160,9 +159,8 @@ class Sink:
         if not self._starting.acquire(blocking=False):
             return
         try:
-            n = len(self._refused)
-            taken = Counter(self._refused[:n])
-            del self._refused[:n]
+            taken = Counter(refused := self._refused[: len(self._refused)])
+            del self._refused[: len(refused)]
         finally:
             self._starting.release()
         for what, count in taken.items():
@@ -216,10 +214,11 @@ class Sink:
     def account(self) -> dict[str, tuple[int, int, dict[str, int]]]:
         """Return (delivered, queued, dropped by reason) for each signal."""
         self._count_refused()
-        return {
-            signal: (outbox.delivered, self.held(signal), dict(outbox.dropped))
-            for signal, outbox in self.outboxes.items()
-        }
+        if self._closed and (self._thread is None or not self._thread.is_alive()):
+            # What a caller was just putting in while the sender ended.
+            self.abandon()
+        outboxes = self.outboxes.items()
+        return {signal: (outbox.delivered, self.held(signal), dict(outbox.dropped)) for signal, outbox in outboxes}
 
     # ------------------------------------------------------------------------------------- in the sender
     def _run(self) -> None:
@@ -295,7 +294,7 @@ class Sink:
         for part in (self.parts.spans, self.parts.metrics, self.parts.events):
             if part is not None and not self.shared:
                 try:
-                    part.shutdown()
+                    part.shutdown()  # pyright: ignore[reportUnknownMemberType]  # the SDK's `**kwargs` have no type
                 except Exception:
                     failed(f"shut down {self.name}")
         return not lost

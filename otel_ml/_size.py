@@ -12,5 +12,5 @@ def weigh(value: object) -> int:
     if type(value) is str or type(value) is bytes:
         return len(value)
     if type(value) is tuple:
-        return ENTRY * len(value) + sum(map(weigh, value))
-    return DICT + sum(map(weigh, value.values())) if type(value) is dict else ENTRY
+        return ENTRY * len(value) + sum(map(weigh, value))  # pyright: ignore[reportUnknownArgumentType]  # of anything
+    return DICT + sum(map(weigh, value.values())) if type(value) is dict else ENTRY  # pyright: ignore[reportUnknownArgumentType]  # likewise

@@ -76,13 +76,15 @@ class State:
     rebuild: Callable[[], State]
     forked: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes)
-    _models: dict[ModelKey, ModelSeries] = field(default_factory=dict)
-    _classes: dict[tuple[object, ...], type[LightSpan]] = field(default_factory=dict)
-    _kept: list[float] = field(default_factory=list)
-    _paths: dict[Site, Path] = field(default_factory=dict)
-    _class_names: dict[str, set[str]] = field(default_factory=dict)
-    deferred: list[None] = field(default_factory=list)
-    deferred_lost: list[None] = field(default_factory=list)
+    _models: dict[ModelKey, ModelSeries] = field(default_factory=dict[ModelKey, ModelSeries])
+    _classes: dict[tuple[object, ...], type[LightSpan]] = field(
+        default_factory=dict[tuple[object, ...], type[LightSpan]]
+    )
+    _kept: list[float] = field(default_factory=list[float])
+    _paths: dict[Site, Path] = field(default_factory=dict["Site", Path])
+    _class_names: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    deferred: list[None] = field(default_factory=list[None])
+    deferred_lost: list[None] = field(default_factory=list[None])
 
     def path(self, site: Site) -> Path:
         """Return how `site` is observed under this state; starts the senders, since a record is about to come."""

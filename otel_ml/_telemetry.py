@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
@@ -122,7 +122,7 @@ class Telemetry:
         return Health(exporters, refused, _shield.failures())
 
     @contextmanager
-    def use(self) -> Iterator[Telemetry]:
+    def use(self) -> Generator[Telemetry, None, None]:
         """Have this telemetry, instead of the current one, observe what the block calls: one tenant among several.
 
         For telemetry made by `configure(..., current=False)`. It holds for the block's own thread or task and for

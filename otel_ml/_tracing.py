@@ -122,7 +122,7 @@ class Tracing:
             return root
         span: LightSpan = object.__new__(span_class)
         span._context, span._parent, span._attributes = made, parent, offered
-        given = dict(result.attributes or {})
+        given = dict(result.attributes or {})  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  # a bare mapping in the SDK
         if given != offered:
             span._attributes, span._own = {}, True
             span.set_attributes(given)

@@ -69,13 +69,13 @@ def train(
     ...         epoch.log(val_loss=0.6)
     """
     if model is not None and not isinstance(model, str):
-        if not callable(model) and not isinstance(model, staticmethod | classmethod):
+        if not callable(model) and not isinstance(model, staticmethod | classmethod):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
             raise ConfigurationError(
                 f'train was given {type(model).__name__!r}. Write @otel_ml.train or with otel_ml.train("churn") as run:'
             )
         return Train(None, None, {}, {})(model)
     checked(model, version, None, None, None, labels, True)
-    if params is not None and not isinstance(params, Mapping):
+    if params is not None and not isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
         raise ConfigurationError(f'params must be a mapping, not {type(params).__name__}. Write params={{"lr": 1e-3}}.')
     return Train(model, version, params or {}, labels or {})
 
@@ -94,8 +94,8 @@ class Train:
     def __call__(self, function: F) -> F:
         """Decorate a function, method or other callable."""
         if isinstance(function, staticmethod | classmethod):
-            inner = cast("Callable[..., object]", function.__func__)
-            return cast("F", type(function)(self(inner)))
+            method = cast("staticmethod[..., object]", function)  # both hold a function
+            return cast("F", type(method)(self(method.__func__)))
         if disabled():
             return function
         if not callable(function):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import FunctionType
 from typing import Any, Protocol, cast
 
@@ -49,7 +49,7 @@ def wrap(function: Function, site: Watches) -> Function:
     if kind == "async generator":
         wrapper: Function = _async_generator(cast("Callable[..., AsyncGenerator[object, object]]", function), site)
     elif kind == "coroutine":
-        wrapper = _coroutine(function, site)
+        wrapper = _coroutine(cast("Callable[..., Awaitable[object]]", function), site)
     elif kind == "generator":
         wrapper = _generator(cast("Callable[..., Generator[object, object, object]]", function), site)
     else:
@@ -65,8 +65,9 @@ def kind_of(function: Function) -> str:
     # Importing `inspect` takes a third of the time that importing this package may take; most functions need none.
     import inspect
 
-    target = (
-        function if inspect.isroutine(function) or isinstance(function, functools.partial) else type(function).__call__
+    target = cast(
+        "object",
+        function if inspect.isroutine(function) or isinstance(function, functools.partial) else type(function).__call__,
     )
     if inspect.isasyncgenfunction(target):
         return "async generator"
@@ -104,14 +105,14 @@ def _plain(function: Function, site: Watches) -> Function:
     return wrapper
 
 
-def _coroutine(function: Function, site: Watches) -> Function:
+def _coroutine(function: Callable[..., Awaitable[object]], site: Watches) -> Function:
     async def wrapper(*args: object, **kwargs: object) -> object:
         path = _path(site)
         frame = path.open(args, kwargs)
         if frame is None:
-            return await function(*args, **kwargs)  # type: ignore[misc]  # a coroutine function
+            return await function(*args, **kwargs)
         try:
-            result: object = await function(*args, **kwargs)  # type: ignore[misc]  # likewise
+            result = await function(*args, **kwargs)
         except BaseException as error:
             path.fail(frame, error)
             raise

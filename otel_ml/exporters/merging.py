@@ -27,7 +27,7 @@ class Merging(MetricExporter):
     """
 
     def __init__(self, inner: MetricExporter) -> None:
-        if not isinstance(inner, MetricExporter):
+        if not isinstance(inner, MetricExporter):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
             raise ConfigurationError(
                 f"Merging wraps a metric exporter, not {type(inner).__name__}. "
                 "Write exporters.Merging(OTLPMetricExporter())."
@@ -49,7 +49,7 @@ class Merging(MetricExporter):
             failed("add points to a host's export")
         if data is None:
             return MetricExportResult.SUCCESS
-        return self._inner.export(data, timeout_millis=timeout_millis, **kwargs)
+        return self._inner.export(data, timeout_millis=timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]  # the SDK's `**kwargs` have no type
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Flush the wrapped exporter."""
@@ -57,4 +57,4 @@ class Merging(MetricExporter):
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
         """Shut the wrapped exporter down."""
-        self._inner.shutdown(timeout_millis=timeout_millis, **kwargs)
+        self._inner.shutdown(timeout_millis=timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]  # likewise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -39,9 +39,9 @@ class Recorder:
     """An exporter that keeps everything. Reading sends what is still queued first, so that nothing has to be waited for."""
 
     telemetry: Telemetry | None = None
-    _spans: list[ReadableSpan] = field(default_factory=list)
-    _events: list[ReadableLogRecord] = field(default_factory=list)
-    _metrics: list[MetricsData] = field(default_factory=list)
+    _spans: list[ReadableSpan] = field(default_factory=list[ReadableSpan])
+    _events: list[ReadableLogRecord] = field(default_factory=list[ReadableLogRecord])
+    _metrics: list[MetricsData] = field(default_factory=list[MetricsData])
 
     def build(self, resource: Resource) -> Parts:
         """Make the parts that the pipeline feeds."""
@@ -80,7 +80,7 @@ class Recorder:
 
 
 @contextmanager
-def record() -> Iterator[Recorder]:
+def record() -> Generator[Recorder, None, None]:
     """Record what the block's code would export; nothing leaves the process.
 
     >>> import otel_ml

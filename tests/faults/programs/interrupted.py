@@ -26,9 +26,13 @@ asked = json.loads(sys.argv[1])
 if asked["work"] != "fork":
     # Tells where it hangs, and ends the program. What is armed here cannot be armed anew in a child.
     faulthandler.dump_traceback_later(asked["hangs"], exit=True)
-# Up to CPython 3.11 the collector may run in the middle of `ContextVar.set`, and to set one then crashes the interpreter.
-# (Three lines show it: a callback in `gc.callbacks` that sets variables, and a loop that sets them too.)
-NO_CALLS = asked["by"] == "collector" and sys.version_info < (3, 12)
+# Up to CPython 3.11 the collector may run in the middle of `ContextVar.set`, and whoever sets one then (a callback, a
+# finalizer, or a signal handler that interrupts one of these) crashes the interpreter: a callback in `gc.callbacks` that
+# sets variables and a loop that sets them are enough to see it. So there the collector does not meet our calls.
+OLD = sys.version_info < (3, 12)
+NO_CALLS = asked["by"] == "collector" and OLD
+if asked["by"] == "signal" and OLD:
+    gc.disable()
 
 
 class Last(MetricExporter):
@@ -55,7 +59,7 @@ if asked["foreign"]:
 
 def configure() -> otel_ml.Telemetry:
     """Configure, and again."""
-    return otel_ml.configure(service="interrupted", exporters=places, interval=0.05)  # type: ignore[arg-type]  # exporters of all kinds
+    return otel_ml.configure(service="interrupted", exporters=places, interval=asked["interval"])  # type: ignore[arg-type]  # exporters of all kinds
 
 
 @otel_ml.predict(spans=False)
@@ -142,7 +146,7 @@ def start() -> None:
         signal.signal(signal.SIGALRM, handle)
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     else:
-        gc.set_threshold(40, 2, 2)
+        gc.set_threshold(200, 5, 5)
         gc.callbacks.append(handle)
 
 
