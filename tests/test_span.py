@@ -17,7 +17,7 @@ from opentelemetry.util.types import AttributeValue
 
 import otel_ml
 from otel_ml import _state
-from tests.recorder import Recorder, Spans
+from tests.recorder import Recorder, Spans, same_rules
 
 
 @pytest.fixture
@@ -85,6 +85,7 @@ class TestValuesOfTheUsers:
         def __hash__(self) -> int:
             raise AssertionError
 
+    @same_rules
     @pytest.mark.parametrize(
         ("value", "expected"),
         [

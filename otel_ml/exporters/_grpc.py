@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
+from otel_ml._shield import tell
 from otel_ml.errors import ConfigurationError, MissingExtraError
 from otel_ml.exporters._wire import MAX_RETRY_AFTER, USER_AGENT, Reply
 
@@ -25,6 +27,23 @@ _METHODS: dict[Signal, str] = {
 _RETRYABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 
 
+# Those whose call is under way, or has failed: gRPC's own threads are at work then. A fork meanwhile skips gRPC's fork
+# handlers, and its core aborts a child that uses it ("Check failed: next_worker->state == KICKED" and others, gRPC 1.85:
+# 11 of 150 children with a collector that does not answer).
+_busy: set[Grpc] = set()
+# In a child: whether that is how it came about. Grandchildren inherit it.
+_forked_busy: list[Grpc] = []
+
+
+def _in_child() -> None:
+    _forked_busy.extend(_busy)
+    _busy.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 class Grpc:
     """A `Wire` over gRPC. The channel is made by the thread that sends first."""
 
@@ -39,6 +58,20 @@ class Grpc:
 
     def send(self, body: bytes, limit: float) -> Reply:
         """Call the collector's Export and return by `limit` what became of it."""
+        if _forked_busy:
+            tell(
+                "grpc:fork",
+                "This process was forked while gRPC was at work, and gRPC would end it. "
+                'Write exporters.OTLP(..., protocol="http/protobuf") to send from forked processes.',
+            )
+            return Reply(reason="grpc_after_fork")
+        _busy.add(self)
+        reply = self._call(body, limit)
+        if reply.answer is not None:
+            _busy.discard(self)
+        return reply
+
+    def _call(self, body: bytes, limit: float) -> Reply:
         grpc = import_module("grpc")
         left = limit - monotonic()
         if left <= 0:

@@ -32,7 +32,7 @@ from otel_ml import _catalog as names
 from otel_ml._catalog import Instrument
 from otel_ml._ledger import MAX_SERIES, Ledger
 from otel_ml._metrics import view_of
-from tests.recorder import Metrics, Point, Recorder, metrics, points
+from tests.recorder import Metrics, Point, Recorder, metrics, points, same_rules
 
 DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
 
@@ -160,6 +160,7 @@ def check_times(seen: dict[tuple[int, str], int], reader: int, delta: bool, ours
     ],
     ids=["durations", "sizes", "floats"],
 )
+@same_rules
 def test_histograms(instrument: Instrument, values: st.SearchStrategy[float]) -> None:
     """Explicit and exponential, delta and cumulative, side by side over several collections: all as the SDK's."""
 
@@ -252,6 +253,7 @@ def test_gauges(values: list[float]) -> None:
         assert ours == theirs
 
 
+@same_rules
 def test_an_overflow_keeps_totals_right() -> None:
     """After 2,000 attribute sets the rest share one series, as in the SDK, and nothing is lost from the totals."""
     both = Both(names.PREDICTION_SAMPLES)

@@ -29,7 +29,7 @@ from opentelemetry.util.types import Attributes
 import otel_ml
 from tests.conformance.oracle import Operation, Oracle, contexts, fields, operations, oracle
 from tests.conformance.test_spans import CHURN, applied, quiet, score, under
-from tests.recorder import Spans
+from tests.recorder import Spans, same_rules
 
 __all__ = ["quiet"]
 
@@ -127,6 +127,7 @@ def host(sampler: Sampler, ids: IdGenerator, limits: SpanLimits = LIMITS) -> tup
     return made, started
 
 
+@same_rules
 @settings(max_examples=200, deadline=None)
 @given(STANDARD | told(), st.integers(1, 2**60), st.none() | contexts(), operations(), st.integers(0, 2), st.booleans())
 def test_a_joined_host_decides(

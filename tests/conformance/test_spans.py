@@ -23,7 +23,7 @@ from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._span import Ids
 from otel_ml._tracing import our_limits
 from tests.conformance.oracle import Operation, Oracle, contexts, fields, in_order, operations, oracle
-from tests.recorder import Recorder, Spans
+from tests.recorder import Recorder, Spans, same_rules
 
 # What a call has before user code touches its span.
 CHURN: dict[str, AttributeValue] = {
@@ -109,6 +109,7 @@ def on_the_wire(span: ReadableSpan) -> bytes:
     return made.SerializeToString(deterministic=True)
 
 
+@same_rules
 def test_what_user_code_does_to_its_span() -> None:
     """Attributes, events, links, names, statuses and exceptions end up as the SDK would have them."""
     places = Places()
@@ -144,6 +145,7 @@ LIMITS = {
 }
 
 
+@same_rules
 def test_limits_set_by_variables() -> None:
     """OpenTelemetry's limit variables override ours; what is cut and how much was dropped are the SDK's."""
 
