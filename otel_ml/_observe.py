@@ -15,7 +15,7 @@ from otel_ml._fast import Open, closes, opens
 from otel_ml._frames import CALL_KEY, FRAME, former, is_cancellation, place
 from otel_ml._ledger import FOLD_AT
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
-from otel_ml._shield import failed
+from otel_ml._shield import failed, hold_context
 from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled
 from otel_ml._values import qualified
 
@@ -122,6 +122,8 @@ class Path:
         """Close a frame that ended with an exception; the exception itself is left alone."""
         ended = perf_counter_ns()
         try:
+            if type(error) is GeneratorExit:
+                hold_context()
             self._restore(frame)
             self._fail(frame, error, ended)
         except Exception:

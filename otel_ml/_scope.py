@@ -14,7 +14,7 @@ from otel_ml._fast import EVERY
 from otel_ml._frames import CALL_KEY, is_cancellation, place
 from otel_ml._observe import ERROR
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
-from otel_ml._shield import failed
+from otel_ml._shield import failed, hold_context
 from otel_ml._span import SAMPLED, LightSpan, Unsampled, draw
 from otel_ml._values import qualified
 
@@ -87,6 +87,8 @@ class Scope:
         """End the span and restore the context; return how long it took, in seconds."""
         ended = perf_counter_ns()
         try:
+            if type(error) is GeneratorExit:
+                hold_context()
             self.detach()
             span = self.span
             if isinstance(span, LightSpan) and span._end_time is None:

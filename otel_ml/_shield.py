@@ -1,7 +1,12 @@
 """Nothing of ours raises into the user's program: failures are logged once a minute and counted."""
 
+import os
+import sys
+import threading
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,6 +31,7 @@ transparent = False
 _failures: dict[str, int] = {}
 _told: dict[str, float] = {}
 _QUIET = 60.0
+_NAME = type.__dict__["__name__"].__get__
 
 
 def failed(task: str) -> None:
@@ -46,12 +52,18 @@ def tell(reason: str, sentence: str, *, with_type: bool = False) -> None:
         return
     _told[reason] = now
     if with_type:
-        import sys
-
         kind = sys.exc_info()[0]
-        __getattr__("logger").warning("%s (%s)", sentence, kind.__name__ if kind else "unknown")
-    else:
+        # By the descriptor of `type` itself: a metaclass may have a `__name__` of its own.
+        sentence = f"{sentence} ({str(_NAME(kind))[:80] if kind else 'unknown'})"
+    # Taken if it is free: a caller never waits for somebody else's log handler.
+    writing = _writing.acquire(blocking=False)
+    try:
         __getattr__("logger").warning("%s", sentence)
+    except Exception:  # a filter or handler of the user's; there is nobody left to tell
+        _failures["log"] = _failures.get("log", 0) + 1
+    finally:
+        if writing:
+            _writing.release()
 
 
 def failures() -> dict[str, int]:
@@ -65,6 +77,26 @@ def forget() -> None:
     _told.clear()
 
 
+# Held while a line is written. To write means to let other threads run, and one that forks right then would leave the
+# child with a locked `sys.stderr`, at which the first `print` of the child's hangs; so a fork waits for the line.
+_writing = threading.RLock()
+_LONGEST_LINE = 1.0
+_held: list[bool] = []
+
+
+def _before_fork() -> None:
+    _held.append(_writing.acquire(timeout=_LONGEST_LINE))
+
+
+def _after_fork() -> None:
+    if _held.pop():
+        _writing.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork, after_in_parent=_after_fork)
+
+
 @contextmanager
 def shielded(task: str) -> Generator[None, None, None]:
     """Run a block of ours so that an exception in it stays in it; `KeyboardInterrupt` and kin pass."""
@@ -72,3 +104,15 @@ def shielded(task: str) -> Generator[None, None, None]:
         yield
     except Exception:
         failed(task)
+
+
+# CPython 3.11 collects garbage in the middle of `ContextVar.set`. Whatever is collected there and sets a variable too, as
+# a generator that is closed does, frees what the outer `set` is still reading: memory is corrupted. So the variables as
+# they were live on for a while; 3.12 collects between instructions only.
+_HELD: deque[Context] | None = deque(maxlen=1_024) if sys.version_info < (3, 12) else None
+
+
+def hold_context() -> None:
+    """Keep the current context variables alive; called before they are changed because a generator is being closed."""
+    if _HELD is not None:
+        _HELD.append(copy_context())

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from otel_ml import _catalog as names
 from otel_ml._current import CURRENT
+from otel_ml._shield import hold_context
 
 Function = Callable[..., object]
 
@@ -147,6 +148,7 @@ def _generator(function: Callable[..., Generator[object, object, object]], site:
                 sent = yield item
                 advance = steps.__next__ if sent is None else functools.partial(steps.send, sent)
             except GeneratorExit:
+                hold_context()
                 path.enter(frame)
                 try:
                     # From Python 3.13 on, what the generator returns when it is closed.
@@ -192,6 +194,7 @@ def _async_generator(function: Callable[..., AsyncGenerator[object, object]], si
                 sent = yield item
                 advance = steps.__anext__ if sent is None else functools.partial(steps.asend, sent)
             except GeneratorExit:
+                hold_context()
                 await _close(steps, path, frame)
                 raise
             except BaseException as error:

@@ -557,6 +557,56 @@ class TestGenerators:
         assert (span.attributes or {})["ml.prediction.batch.size"] == 3
         assert place.value("ml.prediction.samples") == 3
 
+    @pytest.mark.parametrize("make", ["decorated", "trained", "block", "run"])
+    def test_collected_anywhere_leave_memory_alone(self, make: str) -> None:
+        """Left in a reference cycle, they are closed wherever garbage is collected: CPython 3.11 does so in `ContextVar.set`."""
+        program = """
+import contextvars, gc, sys
+import otel_ml
+
+other = contextvars.ContextVar("other")
+
+@otel_ml.predict(model="decorated")
+def decorated():
+    yield 1
+
+@otel_ml.train(model="trained")
+def trained():
+    for epoch in otel_ml.current(otel_ml.Run).epochs(2):
+        yield epoch
+
+def block():
+    with otel_ml.predict("block") as call, call.stage("inference"):
+        yield 1
+
+def run():
+    with otel_ml.train("run") as run, run.evaluate():
+        yield 1
+
+@otel_ml.predict(model="m")
+def score(n):
+    return n
+
+otel_ml.configure(exporters=[], set_global=False)
+gc.set_threshold(20)
+other.set("here")
+for n in range(3_000):
+    cycle = [globals()[sys.argv[1]]()]
+    next(cycle[0])
+    cycle.append(cycle)
+    junk = [tuple([k] * k) for k in range(1, 24)]
+    score(n)
+    now = contextvars.copy_context()
+    assert [now[key] for key in now.keys()]
+    assert other.get() == "here"
+print("whole")
+"""
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", program, make],
+            env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.strip() == "whole", done.stderr
+
 
 class TestAsyncGenerators:
     def test_pass_everything_through(self, place: Recorder) -> None:

@@ -161,10 +161,11 @@ def check_times(seen: dict[tuple[int, str], int], reader: int, delta: bool, ours
     ids=["durations", "sizes", "floats"],
 )
 @same_rules
-def test_histograms(instrument: Instrument, values: st.SearchStrategy[float]) -> None:
+@pytest.mark.parametrize("examples", [80, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_histograms(instrument: Instrument, values: st.SearchStrategy[float], examples: int) -> None:
     """Explicit and exponential, delta and cumulative, side by side over several collections: all as the SDK's."""
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(rounds(values), st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=5, max_size=5))
     def check(measured: list[list[tuple[dict[str, str], float]]], asks: list[list[bool]]) -> None:
         both = Both(instrument)

@@ -110,12 +110,13 @@ def on_the_wire(span: ReadableSpan) -> bytes:
 
 
 @same_rules
-def test_what_user_code_does_to_its_span() -> None:
+@pytest.mark.parametrize("examples", [150, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_what_user_code_does_to_its_span(examples: int) -> None:
     """Attributes, events, links, names, statuses and exceptions end up as the SDK would have them."""
     places = Places()
     official = places.oracle()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(operations(), st.none() | contexts(st.sampled_from([1, 3])))
     def check(ops: list[Operation], parent: SpanContext | None) -> None:
         before = time_ns()
@@ -146,10 +147,11 @@ LIMITS = {
 
 
 @same_rules
-def test_limits_set_by_variables() -> None:
+@pytest.mark.parametrize("examples", [100, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_limits_set_by_variables(examples: int) -> None:
     """OpenTelemetry's limit variables override ours; what is cut and how much was dropped are the SDK's."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(st.fixed_dictionaries({}, optional=LIMITS), operations(), st.integers(0, 3))
     def check(limits: dict[str, int], ops: list[Operation], rows: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
