@@ -11,6 +11,8 @@ from typing import TypeVar
 Record = TypeVar("Record")
 
 BATCH = 512
+# Slots of 512 bytes: what a batch holds is held twice more while it is encoded and sent.
+BATCH_SLOTS = 2_048
 
 
 class Request:
@@ -34,13 +36,15 @@ class Request:
 
 
 def take(queue: deque[Record | None]) -> Sequence[Record]:
-    """Take up to 512 records; None only fills the slots of a record that is larger than one."""
+    """Take up to 512 records or 1 MB; None only fills the slots of a record that is larger than one."""
     batch: list[Record] = []
+    slots = 0
     try:
-        while len(batch) < BATCH:
+        while len(batch) < BATCH and slots < BATCH_SLOTS:
             record = queue.popleft()
             if record is not None:
                 batch.append(record)
+            slots += bool(batch)
     except IndexError:
         return batch
     return batch

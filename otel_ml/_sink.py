@@ -229,7 +229,7 @@ class Sink:
             request = self._next_request(min(self.parts.delay, max(0.0, next_metrics - monotonic())))
             try:
                 if request is None:
-                    self._send_queued(monotonic() + _LONGEST)
+                    self._send_queued(monotonic() + _LONGEST, next_metrics)
                     if monotonic() >= next_metrics:
                         next_metrics = monotonic() + self.parts.interval
                         self._send_metrics(monotonic() + _LONGEST)
@@ -255,11 +255,12 @@ class Sink:
             return None
 
     def _send_all(self, deadline: float) -> bool:
-        self._send_queued(deadline, force=True)
+        # Metrics first: one request holds them all, while the queues may take longer than there is time.
         self._send_metrics(deadline, force=True)
+        self._send_queued(deadline, deadline, force=True)
         return self.held() == 0
 
-    def _send_queued(self, deadline: float, *, force: bool = False) -> None:
+    def _send_queued(self, deadline: float, until: float, *, force: bool = False) -> None:
         self._count_refused()
         queues = cast("dict[str, deque[object | None]]", {"spans": self._spans, "events": self._events})
         for signal, queue in queues.items():
@@ -267,10 +268,8 @@ class Sink:
             if outbox is None:
                 queue.clear()
                 continue
-            while outbox.ready(force) and monotonic() < deadline:
-                if not outbox.held and not outbox.put(take(queue)):
-                    break
-                if not outbox.send(deadline):
+            while outbox.ready(force) and (outbox.held or outbox.put(take(queue))):
+                if not outbox.send(deadline) or monotonic() >= until:
                     break
 
     def _send_metrics(self, deadline: float, *, force: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import current_thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -255,6 +256,8 @@ class State:
 
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
+        if any(sink._thread is current_thread() for sink in self.sinks):
+            return False
         folding = self.folder.fold(deadline) if self.folder is not None else None
         others_flushed = begin_flush(self.foreign, deadline)
         requests = [sink.flush(deadline) for sink in self.sinks]
