@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol, cast
 
-from otel_ml._shield import tell
 from otel_ml.errors import ConfigurationError, MissingExtraError
 from otel_ml.exporters._wire import MAX_RETRY_AFTER, USER_AGENT, Reply
 
@@ -27,21 +28,41 @@ _METHODS: dict[Signal, str] = {
 _RETRYABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 
 
-# Those whose call is under way, or has failed: gRPC's own threads are at work then. A fork meanwhile skips gRPC's fork
-# handlers, and its core aborts a child that uses it ("Check failed: next_worker->state == KICKED" and others, gRPC 1.85:
-# 11 of 150 children with a collector that does not answer).
-_busy: set[Grpc] = set()
-# In a child: whether that is how it came about. Grandchildren inherit it.
-_forked_busy: list[Grpc] = []
+# Where a fork finds a thread inside gRPC, gRPC skips its own fork handlers, and its core aborts the child, whether that
+# uses gRPC or not ("Check failed: next_worker->state == KICKED"; 11 of 150 children, gRPC 1.85, with a collector that does
+# not answer). So a fork waits for a moment, in which calls that are under way are cancelled; they are tried again after it.
+_gate = threading.Lock()
+_under_way: set[_Future] = set()
+_PATIENCE, _LOOK_AGAIN = 0.5, 0.001
+_waited: list[bool] = []
+
+
+def _before_fork() -> None:
+    _waited.append(_gate.acquire(timeout=_PATIENCE))
+    for call in list(_under_way):
+        call.cancel()
+    limit = monotonic() + _PATIENCE
+    while _under_way and monotonic() < limit:
+        sleep(_LOOK_AGAIN)
+    if "grpc" in sys.modules:
+        # The thread in which gRPC waits for answers leaves it right after it has told of the last one.
+        sleep(_LOOK_AGAIN)
+
+
+def _in_parent() -> None:
+    if _waited.pop():
+        _gate.release()
 
 
 def _in_child() -> None:
-    _forked_busy.extend(_busy)
-    _busy.clear()
+    global _gate
+    _gate = threading.Lock()
+    _waited.clear()
+    _under_way.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_in_parent)
 
 
 class Grpc:
@@ -58,41 +79,35 @@ class Grpc:
 
     def send(self, body: bytes, limit: float) -> Reply:
         """Call the collector's Export and return by `limit` what became of it."""
-        if _forked_busy:
-            tell(
-                "grpc:fork",
-                "This process was forked while gRPC was at work, and gRPC would end it. "
-                'Write exporters.OTLP(..., protocol="http/protobuf") to send from forked processes.',
-            )
-            return Reply(reason="grpc_after_fork")
-        _busy.add(self)
-        reply = self._call(body, limit)
-        if reply.answer is not None:
-            _busy.discard(self)
-        return reply
-
-    def _call(self, body: bytes, limit: float) -> Reply:
         grpc = import_module("grpc")
         left = limit - monotonic()
         if left <= 0:
             return Reply(reason="timeout", retry_after=0.0)
-        if self._channel is None:
-            self._channel = self._open()
         metadata = [(name, value) for name, value in self._target.headers if name != "user-agent"]
+        with _gate:
+            if self._channel is None:
+                self._channel = self._open()
+            call = self._channel.unary_unary(_METHODS[self._target.signal]).future(body, left, metadata)
+            _under_way.add(call)
         try:
-            return Reply(answer=self._channel.unary_unary(_METHODS[self._target.signal])(body, left, metadata))
+            return Reply(answer=call.result())
+        except grpc.FutureCancelledError:
+            return Reply(reason="grpc_CANCELLED", retry_after=0.0)
         except grpc.RpcError as error:
             reply = _judge(cast("_RpcError", error))
             if reply.reason == "grpc_UNAVAILABLE":
                 # A failed channel waits up to two minutes before it connects again; a new one does not.
                 self.close()
             return reply
+        finally:
+            _under_way.discard(call)
 
     def close(self) -> None:
         """Close the channel."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        with _gate:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.close()
 
     def disown(self) -> None:
         """Forget the parent's channel, which gRPC itself has closed in the child."""
@@ -116,8 +131,14 @@ class Grpc:
         return cast("_Channel", grpc.secure_channel(where, trust, options, compression))
 
 
+class _Future(Protocol):
+    def result(self) -> bytes: ...
+
+    def cancel(self) -> object: ...
+
+
 class _Call(Protocol):
-    def __call__(self, request: bytes, timeout: float, metadata: Sequence[tuple[str, str]], /) -> bytes: ...
+    def future(self, request: bytes, timeout: float, metadata: Sequence[tuple[str, str]], /) -> _Future: ...
 
 
 class _Channel(Protocol):

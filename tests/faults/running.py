@@ -10,6 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 PROGRAMS = Path(__file__).parent / "programs"
+# Characters of what a program wrote that are worth reading.
+MOST = 20_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def run(
             # With its children, which would hold the pipes open.
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            raise AssertionError(f"{program} did not end in {limit} s\n{out}\n{err}") from None
+            raise AssertionError(f"{program} did not end in {limit} s\n{out[-MOST:]}\n{err[-MOST:]}") from None
         ended = monotonic()
     lines = out.splitlines()
-    assert lines, err
-    return Ended(out, err, process.returncode, ended - float(lines[-1]))
+    assert lines, err[-MOST:]
+    return Ended(out, err[-MOST:], process.returncode, ended - float(lines[-1]))

@@ -1,7 +1,6 @@
 """Promise 5: a process may fork at any moment: no child hangs, whatever the parent's threads are doing."""
 
 import os
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -24,30 +23,28 @@ def fork(env: dict[str, str], forks: int, **settings: object) -> None:
     asked = {"http": [], "grpc": [], "local": None, "healthy": False, "flush": 0.05} | settings
     ended = run("forking", env, limit=60.0 + forks * 0.6, forks=forks, hangs=LIMIT, **asked)
     assert ended.code == 0, ended.err
-    codes = dict(ended.said["codes"])
-    # gRPC's own fork handlers abort a child now and then (seen: 1 of 40; a failed check in its C++ core, before any code
-    # of ours runs in the child). That is a child that ends, not one that hangs, and docs/exporters.md warns of it.
-    aborted = codes.pop(str(-signal.SIGABRT), 0)
-    assert aborted <= ended.err.count("Check failed"), ended.err
-    assert aborted <= (forks // 10 if asked["grpc"] else 0), ended.err
-    assert codes == {"0": forks - aborted}, ended.err
+    assert ended.said["codes"] == {"0": forks}, ended.err
 
 
 def fork_and_deliver(env: dict[str, str], forks: int) -> None:
     """Fork under load with a collector that answers; everything recorded in a child arrives once."""
     with FaultCollector() as collector:
         fork(env, forks, http=[collector.endpoint], healthy=True, flush=2.5)
+        delivered(collector, forks)
 
-        ids = Counter(
-            attribute.value.string_value
-            for span in collector.spans
-            for attribute in span.attributes
-            if attribute.key == "ml.prediction.id" and attribute.value.string_value.startswith("child-")
-        )
-        assert ids == {f"child-{number}": 1 for number in range(forks)}
-        steps = [log for log in collector.logs if log.event_name == "ml.training.step.completed"]
-        runs = [a.value.string_value for log in steps for a in log.attributes if a.key == "ml.model.name"]
-        assert runs.count("child") == forks
+
+def delivered(collector: FaultCollector, forks: int) -> None:
+    """Check that every child's call and step has arrived once."""
+    ids = Counter(
+        attribute.value.string_value
+        for span in collector.spans
+        for attribute in span.attributes
+        if attribute.key == "ml.prediction.id" and attribute.value.string_value.startswith("child-")
+    )
+    assert ids == {f"child-{number}": 1 for number in range(forks)}
+    steps = [log for log in collector.logs if log.event_name == "ml.training.step.completed"]
+    runs = [a.value.string_value for log in steps for a in log.attributes if a.key == "ml.model.name"]
+    assert runs.count("child") == forks
 
 
 class TestForkUnderLoad:
@@ -61,18 +58,24 @@ class TestForkUnderLoad:
         """The same 2,000 times."""
         fork_and_deliver(bare_environment, 2_000)
 
-    def test_no_child_hangs_over_grpc_with_dead_collectors(self, bare_environment: dict[str, str]) -> None:
-        """Forked while gRPC and HTTP wait for answers that never come."""
+    def test_no_child_hangs_or_crashes_over_grpc(self, bare_environment: dict[str, str]) -> None:
+        """Forked while gRPC waits for answers that never come: its core would abort one child in twelve."""
         with FaultCollector("silent") as silent, FaultCollector("refused") as refused:
-            fork(bare_environment, 40, http=[silent.endpoint], grpc=[silent.endpoint, refused.endpoint])
+            fork(bare_environment, 40, grpc=[silent.endpoint, refused.endpoint])
 
     @pytest.mark.slow
     @pytest.mark.timeout(1_200)
-    def test_no_child_of_500_hangs_over_grpc(self, bare_environment: dict[str, str]) -> None:
+    def test_no_child_of_500_hangs_or_crashes_over_grpc(self, bare_environment: dict[str, str]) -> None:
         """The same 500 times."""
         with FaultCollector("silent") as silent, FaultCollector("refused") as refused:
             fork(bare_environment, 500, http=[silent.endpoint], grpc=[silent.endpoint, refused.endpoint])
 
     def test_no_child_hangs_with_the_local_store(self, bare_environment: dict[str, str], tmp_path: Path) -> None:
         """Forked while the store is being written."""
-        fork(bare_environment, 40, local=str(tmp_path / "store.db"), flush=2.0, healthy=True)
+        fork(bare_environment, 20, local=str(tmp_path / "store.db"), flush=2.0, healthy=True)
+
+    def test_no_child_hangs_at_a_line_of_ours(self, bare_environment: dict[str, str]) -> None:
+        """Forked while a line is being written to `sys.stderr`, whose lock a child would find locked for ever."""
+        ended = run("printing", bare_environment, forks=100, hangs=LIMIT)
+
+        assert ended.said["codes"] == {"0": 100}
