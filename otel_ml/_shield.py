@@ -2,7 +2,7 @@
 
 import os
 import sys
-import threading
+from _thread import RLock
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -79,22 +79,28 @@ def forget() -> None:
 
 # Held while a line is written. To write means to let other threads run, and one that forks right then would leave the
 # child with a locked `sys.stderr`, at which the first `print` of the child's hangs; so a fork waits for the line.
-_writing = threading.RLock()
+_writing = RLock()
 _LONGEST_LINE = 1.0
-_held: list[bool] = []
+_waited: list[bool] = []
 
 
 def _before_fork() -> None:
-    _held.append(_writing.acquire(timeout=_LONGEST_LINE))
+    _waited.append(_writing.acquire(timeout=_LONGEST_LINE))
 
 
-def _after_fork() -> None:
-    if _held.pop():
+def _in_parent() -> None:
+    if _waited.pop():
         _writing.release()
 
 
+def _in_child() -> None:
+    global _writing
+    _writing = RLock()
+    _waited.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork, after_in_parent=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_in_child, after_in_parent=_in_parent)
 
 
 @contextmanager
