@@ -23,7 +23,7 @@ from otel_ml._folder import Folder
 from otel_ml._ledger import Ledger
 from otel_ml._members import Sorted, sort
 from otel_ml._metrics import Collected, Replay, keep_collecting, merged, view_of, wrapped_exporters
-from otel_ml._otel_private import enabled, limits_of, release_reader
+from otel_ml._otel_private import SUPPRESS_KEY, enabled, get_context, limits_of, release_reader
 from otel_ml._providers import Closes, Outlet
 from otel_ml._shield import failed
 from otel_ml._sink import Sink
@@ -115,7 +115,7 @@ def assemble(recipe: Recipe) -> State:
     # One object may be of several kinds, and is closed once.
     closes: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
     foreign = tuple({id(one): one for one in closes}.values())
-    return State(
+    state = State(
         resource=resource,
         instrumentation_scope=SCOPE,
         tracing=tracing,
@@ -135,6 +135,8 @@ def assemble(recipe: Recipe) -> State:
         foreign=foreign,
         rebuild=lambda: assemble(in_child(recipe, resource)),
     )
+    ledger.before_collection = state.read_deferred
+    return state
 
 
 def _meter_provider(readers: Sequence[MetricReader], resource: Resource) -> MeterProvider:
@@ -205,6 +207,9 @@ class _OwnRecords(LogRecordProcessor):
         self._outlet = outlet
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        if SUPPRESS_KEY in get_context():
+            # What an exporter's library logs while it sends (urllib3 does, at DEBUG) would be sent, and logged, for ever.
+            return
         try:
             for sink in self._outlet.sinks():
                 if sink.parts.events is not None:
