@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.trace import SpanContext, TraceFlags
+
+from otel_ml._shield import failed
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
@@ -18,21 +23,30 @@ if TYPE_CHECKING:
 class Deferred:
     """A tensor on a device, read when a sender takes the event; the caller never waits for the device."""
 
-    __slots__ = ("_found", "_note", "_tensor", "_waiting")
+    __slots__ = ("_found", "_lock", "_note", "_tensor", "_waiting")
 
-    def __init__(self, tensor: object, note: Callable[[float], None], waiting: list[None]) -> None:
+    def __init__(self, tensor: object, note: Callable[[float], None], waiting: deque[Deferred]) -> None:
         self._tensor: object | None = tensor
         self._note, self._waiting = note, waiting
+        self._lock = threading.Lock()
         self._found: float | None = None
-        waiting.append(None)
+        waiting.append(self)
 
     def read(self) -> float | None:
-        """Return the number, waiting for the device the first time."""
-        tensor, self._tensor = self._tensor, None
-        if tensor is not None:
-            self._waiting.pop()
-            self._found = float(tensor.item())  # type: ignore[attr-defined]  # a 0-d torch tensor
-            self._note(self._found)
+        """Return the number, waiting for the device the first time; None if it cannot be read."""
+        # One after the other: each exporter's sender reads the event, and all are to get the number.
+        with self._lock:
+            tensor = self._tensor
+            if tensor is not None:
+                try:
+                    self._found = float(tensor.item())  # type: ignore[attr-defined]  # a 0-d torch tensor
+                    self._note(self._found)
+                except Exception:
+                    failed("read a tensor")
+                finally:
+                    self._tensor = None
+                    with suppress(ValueError):
+                        self._waiting.remove(self)
         return self._found
 
 

@@ -35,18 +35,19 @@ class ExporterHealth:
 class Health:
     """What became of telemetry so far, as `otel_ml.health()` returns it.
 
-    `refused` counts values a host's SDK does not take (negatives in a histogram), `failures` how often a task of ours
-    failed without the program noticing.
+    `refused` counts values a host's SDK does not take (negatives in a histogram), `unread` tensors on a device that were
+    left out because 1,024 waited to be read, `failures` how often a task of ours failed without the program noticing.
     """
 
     exporters: tuple[ExporterHealth, ...] = ()
     refused: int = 0
+    unread: int = 0
     failures: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def dropped(self) -> int:
-        """Records and points lost, over all exporters and signals."""
-        return self.refused + sum(
+        """Records, points and values lost, over all exporters and signals."""
+        return self.refused + self.unread + sum(
             sum(account.dropped.values()) for exporter in self.exporters for account in exporter.signals.values()
         )
 

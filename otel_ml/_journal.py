@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
-from otel_ml._values import INT64, as_name, clean, number, on_device, qualified
+from otel_ml._values import INT64, as_name, clean, describe, number, on_device, qualified
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -178,6 +178,9 @@ class Journal:
             setter(value)
 
     def _defer(self, key: str, name: str, value: object, attributes: dict[str, object]) -> None:
+        if getattr(value, "shape", None) != ():
+            attributes[name] = describe(value)
+            return
         deferred = self._state.defer(value, lambda found: self._note(key, found))
         if deferred is not None:
             attributes[name] = deferred

@@ -103,6 +103,8 @@ class Ledger:
         self._bases: dict[tuple[int, int], int | float] = {}
         self._collected: dict[int, int] = {}
         self._before_fold: list[Callable[[], None]] = []
+        # Called, without the lock, before a collection or a worker's fold.
+        self.before_collection: Callable[[], None] = _nobody
 
     def series(self, instrument: Instrument, attributes: Attributes) -> Series:
         """Return the series for an attribute set, or the instrument's overflow series once it has 2,000."""
@@ -149,6 +151,7 @@ class Ledger:
 
     def fold_all(self, timeout: float = 10.0) -> None:
         """Fold everything appended so far; give up after `timeout` seconds (a signal handler may hold the lock's owner)."""
+        self.before_collection()
         if not self.lock.acquire(timeout=max(0.0, timeout)):
             return
         try:
@@ -159,6 +162,7 @@ class Ledger:
     def collect(self, reader: int) -> list[Metric]:
         """Fold, and return the metrics as reader number `reader` wants them, ready to export."""
         CLOCK.reanchor()
+        self.before_collection()
         view = self._views[reader]
         with self.lock:
             self._fold_all()
@@ -230,7 +234,7 @@ class Ledger:
 
 
 def _nobody() -> None:
-    """Where callers fold themselves, there is no worker to wake."""
+    """Where callers fold themselves, there is no worker to wake; where no state is, nothing waits to be read."""
 
 
 def fold(series: Series, replay: Replay | None, n: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import current_thread
@@ -22,6 +23,7 @@ from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
 from otel_ml._providers import Closes, Outlet, begin_close, begin_flush
 from otel_ml._scope import Scope, outcome_of
+from otel_ml._shield import tell
 from otel_ml._sink import Sink
 from otel_ml._span import LightSpan
 from otel_ml._tracing import Tracing
@@ -84,8 +86,8 @@ class State:
     _kept: list[float] = field(default_factory=list[float])
     _paths: dict[Site, Path] = field(default_factory=dict["Site", Path])
     _class_names: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
-    deferred: list[None] = field(default_factory=list[None])
-    deferred_lost: list[None] = field(default_factory=list[None])
+    deferred: deque[Deferred] = field(default_factory=deque[Deferred])
+    unread: list[int] = field(default_factory=lambda: [0])
 
     def path(self, site: Site) -> Path:
         """Return how `site` is observed under this state; starts the senders, since a record is about to come."""
@@ -199,10 +201,19 @@ class State:
 
     def defer(self, value: object, note: Callable[[float], None]) -> Deferred | None:
         """Take a copy of a tensor on a device, to be read by a sender; None when 1,024 wait already."""
-        if len(self.deferred) >= MAX_DEFERRED:
-            self.deferred_lost.append(None)
+        if len(self.deferred) >= MAX_DEFERRED and not self.event_outs:
+            # Nobody takes the event, and gauges are of the latest.
+            self.deferred.popleft()
+        elif len(self.deferred) >= MAX_DEFERRED:
+            self.unread[0] += 1
+            tell("unread", f"Tensors come faster than they are read ({self.unread[0]} left out). Log a share of them.")
             return None
         return Deferred(value.detach().clone(), note, self.deferred)  # type: ignore[attr-defined]  # a torch tensor
+
+    def read_deferred(self) -> None:
+        """Read every tensor that waits: what they are belongs into the metrics that are about to be collected."""
+        for one in list(self.deferred):
+            one.read()
 
     def gauge_setter(
         self, instrument: Instrument, model: str, version: str | None, more: Attributes
@@ -257,6 +268,7 @@ class State:
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
         if any(sink._thread is current_thread() for sink in self.sinks):
+            # A finalizer that the garbage collector runs in a sender would wait for itself.
             return False
         folding = self.folder.fold(deadline) if self.folder is not None else None
         others_flushed = begin_flush(self.foreign, deadline)

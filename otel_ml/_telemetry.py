@@ -119,7 +119,7 @@ class Telemetry:
             for sink in state.sinks
         )
         refused = state.replay.refused if state.replay is not None else 0
-        return Health(exporters, refused, _shield.failures())
+        return Health(exporters, refused, state.unread[0], _shield.failures())
 
     @contextmanager
     def use(self) -> Generator[Telemetry, None, None]:

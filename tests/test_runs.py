@@ -8,6 +8,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -270,6 +272,120 @@ class TestAFullQueue:
         # What was being sent, and then the newest, without a gap.
         sending = next(n for n, step in enumerate(steps) if step != n)
         assert steps == [*range(sending), *range(sending + lost, logs)]
+
+
+class Tensor:
+    """What a tensor on a device is to us: a torch class, a shape, a device, and a read that waits."""
+
+    __module__ = "torch"
+    read_by: ClassVar[list[str]] = []
+    gate = threading.Event()
+
+    def __init__(self, value: float, shape: tuple[int, ...] = (), kind: str = "cuda", broken: bool = False) -> None:
+        self.value, self.shape, self.broken = value, shape, broken
+        self.dtype, self.device = "torch.float32", SimpleNamespace(type=kind)
+
+    def detach(self) -> Tensor:
+        return self
+
+    def clone(self) -> Tensor:
+        return Tensor(self.value, self.shape, self.device.type, self.broken)
+
+    def item(self) -> float:
+        self.read_by.append(threading.current_thread().name)
+        assert self.gate.wait(20.0)
+        if self.broken:
+            raise RuntimeError
+        return self.value
+
+
+class TestTensorsOnADevice:
+    @pytest.fixture(autouse=True)
+    def fresh(self) -> None:
+        """Nothing has been read, and nothing can be yet."""
+        Tensor.read_by.clear()
+        Tensor.gate.clear()
+
+    def test_are_copied_at_once_and_read_by_the_sender(self, place: Recorder) -> None:
+        """The loop never waits for the device; what is kept is the value at that step, also for the gauge."""
+        tensor = Tensor(0.5)
+        with otel_ml.train("churn") as run:
+            run.log(loss=tensor, note="x")
+            tensor.value = 9.0
+            run.log(loss=Tensor(math.nan))
+            Tensor.gate.set()
+            run.log(loss=Tensor(0.25))
+
+        assert repr(values(flushed(place), "loss")) == "[0.5, nan, 0.25]"
+        assert set(Tensor.read_by) == {"otel_ml-recorder-0"}
+        assert place.value("ml.training.loss") == 0.25
+        assert place.value("ml.training.nonfinite_values") == 1
+
+    def test_reach_every_exporter(self) -> None:
+        """Each tensor is read once, and all exporters get the number."""
+
+        class Encodes(Events):
+            """Reads an event when it gets it, as exporters do that encode it."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.losses: list[object] = []
+
+            def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+                found = [attributes_of(one).get("ml.training.value.loss") for one in batch]
+                self.losses += [
+                    loss for one, loss in zip(batch, found, strict=True) if one.log_record.event_name == STEP
+                ]
+                return super().export(batch)
+
+        places = [Encodes() for _ in range(3)]
+        otel_ml.configure(exporters=places, set_global=False)
+        with otel_ml.train("churn") as run:
+            for step in range(50):
+                run.log(loss=Tensor(float(step)))
+            # All three senders are at it before the first of them gets a number.
+            threading.Timer(0.2, Tensor.gate.set).start()
+        assert otel_ml.flush(10.0)
+
+        for place in places:
+            assert place.losses == [float(step) for step in range(50)]
+        assert len(Tensor.read_by) == 50
+
+    def test_that_cannot_wait_are_left_out_and_counted(self, place: Recorder) -> None:
+        """At most 1,024 wait to be read; the steps are kept, without that value, and `health()` counts it."""
+        with otel_ml.train("churn") as run:
+            for _ in range(1_100):
+                run.log(loss=Tensor(1.0), step_size=1)
+            assert otel_ml.health().unread == otel_ml.health().dropped == 76
+            Tensor.gate.set()
+            flushed(place)
+            run.log(loss=Tensor(2.0))
+
+        steps = flushed(place).events_named(STEP)
+        assert len(steps) == 1_101
+        assert sum("ml.training.value.loss" in event for event in steps) == 1_025
+        assert otel_ml.health().unread == 76
+
+    def test_that_nobody_reads_make_room(self) -> None:
+        """Where no exporter takes events, or they were dropped, tensors do not wait for ever."""
+        telemetry = otel_ml.configure(exporters=[Spans()], set_global=False)
+        with otel_ml.train("churn") as run:
+            for _ in range(3_000):
+                run.log(loss=Tensor(1.0))
+
+        assert telemetry.health().unread == 0
+
+    @pytest.mark.shielded
+    def test_that_are_none_cost_no_event(self, place: Recorder) -> None:
+        """Of a larger tensor only the kind is kept; one that cannot be read leaves the rest of its event whole."""
+        Tensor.gate.set()
+        with otel_ml.train("churn") as run:
+            run.log(loss=Tensor(1.0, shape=(3,)), n=1)
+            run.log(loss=Tensor(1.0, broken=True), n=2)
+            run.log(loss=Tensor(0.5, kind="cpu"), n=3)
+
+        assert values(flushed(place), "n") == [1, 2, 3]
+        assert values(place, "loss") == ["<torch.Tensor shape=(3,) dtype=torch.float32>", None, 0.5]
 
 
 class TestSpans:
