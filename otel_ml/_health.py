@@ -47,8 +47,10 @@ class Health:
     @property
     def dropped(self) -> int:
         """Records, points and values lost, over all exporters and signals."""
-        return self.refused + self.unread + sum(
-            sum(account.dropped.values()) for exporter in self.exporters for account in exporter.signals.values()
+        return (
+            self.refused
+            + self.unread
+            + sum(sum(account.dropped.values()) for exporter in self.exporters for account in exporter.signals.values())
         )
 
     @property

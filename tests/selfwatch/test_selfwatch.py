@@ -17,7 +17,9 @@ SECONDS = 3.0
 MOST_LINES = 20
 
 
-def watch(env: dict[str, str], tmp_path: Path, mode: str, place: str, *, host: bool) -> tuple[dict[str, object], list[str]]:
+def watch(
+    env: dict[str, str], tmp_path: Path, mode: str, place: str, *, host: bool
+) -> tuple[dict[str, object], list[str]]:
     """Run the program that makes one span; return what it said, and the names of the spans that reached a collector."""
     with FaultCollector(mode) as collector:  # type: ignore[arg-type]  # one of its modes
         ended = running.run(
@@ -42,7 +44,9 @@ def watch(env: dict[str, str], tmp_path: Path, mode: str, place: str, *, host: b
     ],
 )
 @pytest.mark.parametrize("host", [False, True], ids=["alone", "in a host"])
-def test_one_span_is_one_span(place: str, mode: str, host: bool, bare_environment: dict[str, str], tmp_path: Path) -> None:
+def test_one_span_is_one_span(
+    place: str, mode: str, host: bool, bare_environment: dict[str, str], tmp_path: Path
+) -> None:
     """With the collector up and down, one call makes one span, and our own lines stay few."""
     said, arrived = watch(bare_environment, tmp_path, mode, place, host=host)
 

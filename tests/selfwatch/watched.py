@@ -64,7 +64,9 @@ if asked["host"]:
     telemetry = otel_ml.configure(service="watched", exporters=places[asked["place"]], interval=0.2, join=True)  # type: ignore[arg-type]  # exporters of all kinds
 else:
     telemetry = otel_ml.configure(
-        service="watched", exporters=[*places[asked["place"]], spans, records], interval=0.2  # type: ignore[list-item]  # exporters of all kinds
+        service="watched",
+        exporters=[*places[asked["place"]], spans, records],
+        interval=0.2,  # type: ignore[list-item]  # exporters of all kinds
     )
 instrumented = []
 for point in entry_points(group="opentelemetry_instrumentor"):
