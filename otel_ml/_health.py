@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 class Account:
     """One signal at one exporter, in records (spans, events) or points (metrics).
 
-    `created == delivered + sum(dropped.values()) + queued`, at any moment.
+    `created == delivered + sum(dropped.values()) + queued + spooled`, at any moment. `queued` is in memory, `spooled` on
+    disk: it is sent when the exporter's place answers again, by this process or by a later one.
     """
 
     delivered: int = 0
     queued: int = 0
     dropped: dict[str, int] = field(default_factory=dict[str, int])
+    spooled: int = 0
 
     @property
     def created(self) -> int:
-        """Everything that was ever meant for this exporter."""
-        return self.delivered + self.queued + sum(self.dropped.values())
+        """Everything that was ever meant for this exporter, what an earlier process left for it included."""
+        return self.delivered + self.queued + self.spooled + sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from otel_ml._events import Event
+from otel_ml._health import Account
 from otel_ml._otel_private import SUPPRESS_KEY
 from otel_ml._outbox import Outbox
 from otel_ml._request import Request, take
@@ -211,14 +212,16 @@ class Sink:
             outbox.held + queued.get(one, 0) for one, outbox in self.outboxes.items() if signal is None or one == signal
         )
 
-    def account(self) -> dict[str, tuple[int, int, dict[str, int]]]:
-        """Return (delivered, queued, dropped by reason) for each signal."""
+    def account(self) -> dict[str, Account]:
+        """Return what became of each signal so far."""
         self._count_refused()
         if self._closed and (self._thread is None or not self._thread.is_alive()):
             # What a caller was just putting in while the sender ended.
             self.abandon()
         outboxes = self.outboxes.items()
-        return {signal: (outbox.delivered, self.held(signal), dict(outbox.dropped)) for signal, outbox in outboxes}
+        return {
+            signal: Account(outbox.delivered, self.held(signal), dict(outbox.dropped)) for signal, outbox in outboxes
+        }
 
     # ------------------------------------------------------------------------------------- in the sender
     def _run(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml import _shield
 from otel_ml._current import CURRENT
-from otel_ml._health import Account, ExporterHealth, Health
+from otel_ml._health import ExporterHealth, Health
 from otel_ml._shield import failed
 from otel_ml._span import reseed
 
@@ -110,14 +110,7 @@ class Telemetry:
         state = self._state
         if isinstance(state, Orphan):
             return Health()
-        exporters = tuple(
-            ExporterHealth(
-                sink.name,
-                sink.where,
-                {signal: Account(*account) for signal, account in sink.account().items()},
-            )
-            for sink in state.sinks
-        )
+        exporters = tuple(ExporterHealth(sink.name, sink.where, sink.account()) for sink in state.sinks)
         refused = state.replay.refused if state.replay is not None else 0
         return Health(exporters, refused, state.unread[0], _shield.failures())
 
