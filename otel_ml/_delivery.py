@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from otel_ml._spool import Spool
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -96,6 +98,7 @@ class Parts:
     """The standard OpenTelemetry exporters behind one of ours, and how it likes to be fed.
 
     `interval` is the seconds between metric exports, `delay` the longest that spans and events wait for a batch.
+    Parts that are `Packs` have what cannot be delivered at once kept in `spool`.
     Each part's `shutdown()` frees files and sockets; it is called once, from the sender's thread.
     """
 
@@ -104,6 +107,7 @@ class Parts:
     events: LogRecordExporter | None = None
     interval: float = 60.0
     delay: float = 1.0
+    spool: Spool | None = None
 
 
 class Exporter(Protocol):

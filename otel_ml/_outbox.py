@@ -1,118 +1,116 @@
-"""The records of one signal on their way to one exporter: tried, tried again, delivered or counted as dropped."""
+"""The records of one signal on their way to an exporter that takes objects: tried, delivered or counted as dropped."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData
 
 from otel_ml._delivery import DELIVERED, Delivers, Delivery
-from otel_ml._shield import tell
+from otel_ml._pauses import Pauses
+from otel_ml._tally import Tally
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+T = TypeVar("T")
+
 # Delta points that could not be sent are kept for as many intervals; cumulative ones are in the next export anyway.
 MAX_DELTAS = 16
 
 
+class Way(Protocol):
+    """One signal's way out of a sink. Only the sender calls `send`; anyone may read the tally."""
+
+    @property
+    def tally(self) -> Tally: ...
+
+    @property
+    def pauses(self) -> Pauses: ...
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is taken outlives the process."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has been taken and not been settled."""
+        ...
+
+    def take(self, queue: deque[object | None]) -> bool:
+        """Take a batch from a queue; False if there is none, or no room for one."""
+        ...
+
+    def put_metrics(self, collected: MetricsData) -> None:
+        """Take a collection of metrics."""
+        ...
+
+    def send(self, deadline: float) -> bool:
+        """Try the oldest batch once; True when it is settled, for better or worse."""
+        ...
+
+    def abandon(self, until: float) -> None:
+        """Nothing is sent any more: keep what can be kept until then, and count the rest as dropped."""
+        ...
+
+
 class Outbox:
-    """One batch at a time, in order. Only the sender calls what sends; anyone may read the account."""
+    """One batch at a time, in order."""
+
+    keeps = False
 
     def __init__(
         self,
         part: SpanExporter | MetricExporter | LogRecordExporter,
-        signal: str,
+        tally: Tally,
         convert: Callable[..., object] | None,
     ) -> None:
-        self._part, self._signal, self._convert = part, signal, convert
+        self._part, self._convert = part, convert
         self._batches: deque[tuple[object, int]] = deque()
-        self._not_before = 0.0
-        self._failures = 0
-        self.delivered = 0
-        self.dropped: Counter[str] = Counter()
-        self._told: dict[str, int] = {}
+        self.tally, self.pauses = tally, Pauses()
 
     @property
-    def held(self) -> int:
-        """Records taken from the queue and neither delivered nor dropped."""
-        return sum(size for _, size in list(self._batches))
+    def waiting(self) -> bool:
+        return bool(self._batches)
 
-    def ready(self, force: bool) -> bool:
-        """Say whether it is time to try; `force` tries at once, unless the server asked for a pause."""
-        return (force and self._failures < 2) or monotonic() >= self._not_before
-
-    def put(self, records: Sequence[object]) -> bool:
-        """Take a batch; False for an empty one."""
-        if not records:
+    def take(self, queue: deque[object | None]) -> bool:
+        if self._batches:
             return False
-        batch = list(records) if self._convert is None else self._converted(records)
+        records = self.tally.take(queue)
+        batch = list(records) if self._convert is None else converted(records, self._convert, self.tally)
         if batch:
             self._batches.append((batch, len(batch)))
-        return bool(batch)
+        return bool(records)
 
     def put_metrics(self, collected: MetricsData) -> None:
-        """Take a collection of metrics."""
-        if not _has_deltas(collected):
-            # What could not be sent is superseded, not lost: cumulative points hold everything so far.
-            self._batches.clear()
-        self._batches.append((collected, _points(collected)))
+        size = points(collected)
+        self.tally.add(held=size - (0 if has_deltas(collected) else superseded(self.tally, self._batches, size)))
+        self._batches.append((collected, size))
         while len(self._batches) > MAX_DELTAS:
-            self.drop("queue_full", self._batches.popleft()[1])
+            lost = self._batches.popleft()[1]
+            self.tally.drop("queue_full", lost, held=lost)
 
     def send(self, deadline: float) -> bool:
-        """Try the oldest batch once; True when it is settled, for better or worse."""
         batch, size = self._batches[0]
         delivery = self._deliver(batch, size, deadline)
         if delivery.retry_after is not None:
-            self._failures += 1
-            pause = min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE)
-            self._not_before = monotonic() + max(pause, delivery.retry_after)
+            self.pauses.failed(delivery.retry_after)
             return False
-        self._failures, self._not_before = 0, 0.0
+        self.pauses.succeeded()
         if self._batches and self._batches[0][0] is batch:
             self._batches.popleft()
-            self.delivered += size - delivery.rejected
-            self.drop(delivery.reason or "rejected", delivery.rejected)
+            self.tally.settle(size, {delivery.reason or "rejected": delivery.rejected})
         return True
 
-    def drop(self, reason: str, count: int) -> None:
-        """Count records that will not be delivered. Writes nothing: what counts here may be a caller."""
-        if count:
-            self.dropped[reason] += count
-
-    def tell_losses(self) -> None:
-        """Say what was dropped since the last time, once a minute for each reason."""
-        for reason, count in dict(self.dropped).items():
-            if count != self._told.get(reason):
-                self._told[reason] = count
-                tell(
-                    f"dropped:{self._signal}:{reason}",
-                    f"otel_ml dropped {self._signal} ({reason}; {count} so far). "
-                    "otel_ml.health() counts them and `otel-ml doctor` says what to do.",
-                )
-
-    def abandon(self) -> None:
-        """Count everything held as dropped at shutdown."""
-        held = self.held
-        self._batches.clear()
-        self.drop("shutdown", held)
-
-    def _converted(self, records: Sequence[object]) -> list[object]:
-        assert self._convert is not None  # noqa: S101  # only called where it is set
-        batch: list[object] = []
-        for one in records:
-            try:
-                batch.append(self._convert(one))
-            except Exception:  # one bad record costs one record
-                self.drop("encoding", 1)
-        return batch
+    def abandon(self, until: float) -> None:
+        while self._batches:
+            lost = self._batches.popleft()[1]
+            self.tally.drop("shutdown", lost, held=lost)
 
     def _deliver(self, batch: object, size: int, deadline: float) -> Delivery:
         part = self._part
@@ -126,7 +124,29 @@ class Outbox:
         return DELIVERED if getattr(answer, "value", 0) == 0 else Delivery(size, "exporter_failed")
 
 
-def _points(collected: MetricsData) -> int:
+def converted(records: Sequence[object], convert: Callable[..., object], tally: Tally) -> list[object]:
+    """Return what exporters take; a record that cannot be made into it costs itself alone."""
+    batch: list[object] = []
+    for one in records:
+        try:
+            batch.append(convert(one))
+        except Exception:  # whatever somebody else's record holds
+            tally.drop("encoding", 1, held=1)
+    return batch
+
+
+def superseded(tally: Tally, held: deque[tuple[T, int]], size: int) -> int:
+    """Let go of a collection that the next one says again: cumulative points hold everything so far.
+
+    Returns how many of its points the next one, of `size` points, stands for; what is beyond those is dropped.
+    """
+    former = sum(held.popleft()[1] for _ in range(len(held)))
+    tally.drop("superseded", former - size, held=max(0, former - size))
+    return min(former, size)
+
+
+def points(collected: MetricsData) -> int:
+    """Return how many data points a collection has."""
     return sum(
         len(metric.data.data_points)
         for resource in collected.resource_metrics
@@ -135,7 +155,8 @@ def _points(collected: MetricsData) -> int:
     )
 
 
-def _has_deltas(collected: MetricsData) -> bool:
+def has_deltas(collected: MetricsData) -> bool:
+    """Say whether some points of a collection cover the time since the last one only."""
     return any(
         getattr(metric.data, "aggregation_temporality", None) is AggregationTemporality.DELTA
         for resource in collected.resource_metrics

@@ -267,7 +267,7 @@ class State:
 
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
-        if any(sink._thread is current_thread() for sink in self.sinks):
+        if any(sink.sender.thread is current_thread() for sink in self.sinks):
             # A finalizer that the garbage collector runs in a sender would wait for itself.
             return False
         folding = self.folder.fold(deadline) if self.folder is not None else None
@@ -281,12 +281,19 @@ class State:
 
         Exporters and processors in `shared` are flushed, but not shut down: the next state goes on using them.
         """
-        for sink in self.sinks:
-            # Of ours the next state builds its own parts.
-            sink.shared = any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build")
         folding = self.folder.fold(deadline, last=True) if self.folder is not None else None
         others_closed = begin_close([o for o in self.foreign if not any(o is one for one in shared)], deadline)
-        requests = [(sink, sink.close(deadline)) for sink in self.sinks]
+        # Of exporters of ours the next state builds its own parts.
+        requests = [
+            (
+                sink,
+                sink.close(
+                    deadline,
+                    shared=any(sink.given_as is one for one in shared) and not hasattr(sink.given_as, "build"),
+                ),
+            )
+            for sink in self.sinks
+        ]
         done = True
         for sink, request in requests:
             answer = request.wait()

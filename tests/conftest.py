@@ -15,11 +15,12 @@ from otel_ml._frames import FRAME
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No OpenTelemetry setting of the machine reaches a test."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No OpenTelemetry setting of the machine reaches a test, and what it leaves undelivered reaches no other."""
     for name in [*os.environ]:
         if name.startswith("OTEL_") and name != "OTEL_ML_REQUIRE_LIVE":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["OTLP", "Console", "Local", "Merging"]
+__all__ = ["OTLP", "Console", "Local", "Merging", "Spool"]
 
 if TYPE_CHECKING:
+    from otel_ml._spool import Spool
     from otel_ml.exporters.console import Console
     from otel_ml.exporters.local import Local
     from otel_ml.exporters.merging import Merging
     from otel_ml.exporters.otlp import OTLP
 
-_HOMES = {"OTLP": "otlp", "Console": "console", "Local": "local", "Merging": "merging"}
+_HOMES = {
+    "OTLP": "otel_ml.exporters.otlp",
+    "Console": "otel_ml.exporters.console",
+    "Local": "otel_ml.exporters.local",
+    "Merging": "otel_ml.exporters.merging",
+    "Spool": "otel_ml._spool",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -18,7 +25,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,109 +1,147 @@
-"""Encode a batch for OTLP with OpenTelemetry's own encoders, so that one bad record costs one record."""
+"""Encode a batch for OTLP record by record, so that one bad record costs one record, and put requests together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
+from opentelemetry.sdk.metrics.export import MetricsData
+
+from otel_ml._delivery import Packed, Parcel
+from otel_ml.exporters._encode_metrics import encode_good_metrics, points_in, points_of
+from otel_ml.exporters._encode_records import encode_record
+from otel_ml.exporters._encode_spans import encode_span
+from otel_ml.exporters._protobuf import cut, delimited, varint
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from otel_ml.exporters._wire import Signal
 
-T = TypeVar("T")
+
+def pack(signal: Signal, batch: Sequence[ReadableSpan] | Sequence[ReadableLogRecord] | MetricsData) -> Packed:
+    """Encode a batch of one signal; what cannot be encoded is left out and counted. Never raises.
+
+    There is a parcel for each resource and scope; its header is a `ResourceSpans` (or the like) without records.
+    """
+    if isinstance(batch, MetricsData):
+        return _metrics(batch)
+    if signal == "traces":
+        return _records(cast("Sequence[ReadableSpan]", batch), encode_span, _spans_request)
+    return _records(cast("Sequence[ReadableLogRecord]", batch), encode_record, _logs_request)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A request, the records in it (data points, for metrics), and how many could not be encoded."""
+def body(parcels: Sequence[Parcel]) -> bytes:
+    """Return the request that holds the records of these parcels, those of one resource and scope together.
 
-    body: bytes
-    count: int
-    rejected: int
+    Equal to what OpenTelemetry's encoder makes of the records, except that resources or scopes whose encoded forms are
+    equal are never repeated.
+    """
+    resources: dict[tuple[bytes, bytes], dict[tuple[bytes, bytes], list[bytes]]] = {}
+    for parcel in parcels:
+        resource, (inner,), url = cut(parcel.header, _SCOPES)
+        scope, _, scope_url = cut(inner, _RECORDS)
+        resources.setdefault((resource, url), {}).setdefault((scope, scope_url), []).extend(parcel.records)
+    return b"".join(
+        delimited(b"\x0a", b"".join((resource, *map(_scoped, scopes, scopes.values()), url)))
+        for (resource, url), scopes in resources.items()
+    )
+
+
+# The requests of the three signals have the same shape, and the same numbers of fields.
+_RESOURCES, _SCOPES, _RECORDS = 1, 2, 2
+
+
+def _scoped(around: tuple[bytes, bytes], records: Sequence[bytes]) -> bytes:
+    scope, url = around
+    held = b"".join([piece for record in records for piece in (b"\x12", varint(len(record)), record)])
+    return delimited(b"\x12", b"".join((scope, held, url)))
+
+
+class _Record(Protocol):
+    @property
+    def resource(self) -> Resource: ...
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope | None: ...
 
 
 class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802  # protobuf's own name
 
 
-def encode(signal: Signal, batch: Sequence[ReadableSpan] | Sequence[ReadableLogRecord] | MetricsData) -> Encoded:
-    """Encode a batch of one signal; what cannot be encoded is left out and counted. Never raises."""
-    if isinstance(batch, MetricsData):
-        return _metrics(batch)
-    if signal == "traces":
-        return _records(cast("Sequence[ReadableSpan]", batch), lambda spans: cast("_Message", encode_spans(spans)))
-    return _records(cast("Sequence[ReadableLogRecord]", batch), lambda logs: cast("_Message", encode_logs(logs)))
+T = TypeVar("T", bound=_Record)
 
 
-def _records(batch: Sequence[T], message: Callable[[Sequence[T]], _Message]) -> Encoded:
-    body = _attempt(lambda: message(batch))
-    if body is not None:
-        return Encoded(body, len(batch), 0)
-    good = [record for record in batch if _attempt(partial(message, [record])) is not None]
-    return Encoded(_attempt(lambda: message(good)) or b"", len(good), len(batch) - len(good))
+def _records(batch: Sequence[T], encode: Callable[[T], bytes], request: Callable[[Sequence[T]], bytes]) -> Packed:
+    groups, rejected = _Groups(request), 0
+    for record in batch:
+        try:
+            try:
+                data = encode(record)
+            except Exception:  # OpenTelemetry's encoder decides; it may take it, or leave out what it cannot encode
+                data = _parcel(request([record])).records[0]
+            groups.of(record).append(data)
+        except Exception:  # whatever a record of somebody else's holds, it costs that record alone
+            rejected += 1
+    return Packed(groups.parcels(), rejected)
 
 
-def _metrics(batch: MetricsData) -> Encoded:
-    total = _points(batch)
-    body = _attempt(lambda: cast("_Message", encode_metrics(batch)))
-    if body is not None:
-        return Encoded(body, total, 0)
-    good = _good_metrics(batch)
-    count = _points(good)
-    return Encoded(_attempt(lambda: cast("_Message", encode_metrics(good))) or b"", count, total - count)
+class _Groups(Generic[T]):
+    """Records by resource and scope."""
+
+    def __init__(self, request: Callable[[Sequence[T]], bytes]) -> None:
+        self._request = request
+        self._made: dict[tuple[Resource, InstrumentationScope | None], tuple[bytes, list[bytes]]] = {}
+        # By identity, since a resource takes 20 µs to hash; what is identified is held, too.
+        self._met: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None, list[bytes]]] = {}
+
+    def of(self, record: T) -> list[bytes]:
+        """Return where the record belongs."""
+        resource, scope = record.resource, record.instrumentation_scope
+        met = self._met.get((id(resource), id(scope)))
+        if met is not None:
+            return met[2]
+        group = self._made.get((resource, scope))
+        if group is None:
+            group = self._made[resource, scope] = (_parcel(self._request([record])).header, [])
+        self._met[id(resource), id(scope)] = (resource, scope, group[1])
+        return group[1]
+
+    def parcels(self) -> list[Parcel]:
+        """Return them, in the order of their first records."""
+        return [Parcel(header, records) for header, records in self._made.values()]
 
 
-def _good_metrics(batch: MetricsData) -> MetricsData:
-    return MetricsData([
-        replace(
-            resource,
-            scope_metrics=[
-                replace(scope, metrics=list(_good_in(scope.metrics, resource, scope))) for scope in resource.scope_metrics
-            ],
-        )
-        for resource in batch.resource_metrics
-    ])  # fmt: skip
+def _metrics(batch: MetricsData) -> Packed:
+    parcels = [
+        Parcel(parcel.header, parcel.records, [points_of(metric) for metric in parcel.records])
+        for parcel in _parcels(encode_good_metrics(batch))
+        if parcel.records
+    ]
+    return Packed(parcels, points_in(batch) - sum(parcel.count for parcel in parcels))
 
 
-def _good_in(metrics: Sequence[Metric], resource: ResourceMetrics, scope: ScopeMetrics) -> Iterator[Metric]:
-    """Yield the metrics that can be encoded; of one that cannot, its points that can."""
-
-    def fits(metric: Metric) -> bool:
-        alone = MetricsData([replace(resource, scope_metrics=[replace(scope, metrics=[metric])])])
-        return _attempt(lambda: cast("_Message", encode_metrics(alone))) is not None
-
-    for metric in metrics:
-        if fits(metric):
-            yield metric
-            continue
-        points = [point for point in metric.data.data_points if fits(_with_points(metric, [point]))]
-        if points:
-            yield _with_points(metric, points)
+def _parcel(request: bytes) -> Parcel:
+    (only,) = _parcels(request)
+    return only
 
 
-def _with_points(metric: Metric, points: Sequence[object]) -> Metric:
-    return replace(metric, data=replace(metric.data, data_points=points))  # type: ignore[arg-type]  # points of this metric
+def _parcels(request: bytes) -> Iterator[Parcel]:
+    for group in cut(request, _RESOURCES)[1]:
+        resource, scopes, url = cut(group, _SCOPES)
+        for scope in scopes:
+            head, records, tail = cut(scope, _RECORDS)
+            yield Parcel(resource + delimited(b"\x12", head + tail) + url, records)
 
 
-def _points(batch: MetricsData) -> int:
-    return sum(
-        len(metric.data.data_points)
-        for resource in batch.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-    )
+def _spans_request(batch: Sequence[ReadableSpan]) -> bytes:
+    return cast("_Message", encode_spans(batch)).SerializeToString()
 
 
-def _attempt(make: Callable[[], _Message]) -> bytes | None:
-    try:
-        return make().SerializeToString()
-    except Exception:  # whatever a record of somebody else's holds, it costs that record alone
-        return None
+def _logs_request(batch: Sequence[ReadableLogRecord]) -> bytes:
+    return cast("_Message", encode_logs(batch)).SerializeToString()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from random import SystemRandom
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
@@ -13,9 +15,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_ml._delivery import Delivery
+from otel_ml._delivery import Delivery, Packed, Parcel
 from otel_ml._shield import tell
-from otel_ml.exporters._encode import Encoded, encode
+from otel_ml.exporters._encode import body, pack
 from otel_ml.exporters._grpc import Grpc
 from otel_ml.exporters._http import Http
 
@@ -43,16 +45,48 @@ class Line:
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
+    @property
+    def destination(self) -> str:
+        """A file name for what waits for this signal's collector: nothing is kept for one and sent to another."""
+        target, endpoint = self._target, self._target.endpoint
+        # A digest of the credentials too: what one tenant left must not be sent as another's. They cannot be had from it.
+        told = repr((target.protocol, endpoint.scheme, endpoint.authority, endpoint.path, sorted(target.headers)))
+        digest = blake2b(told.encode(), digest_size=12, person=b"otel_ml spool").hexdigest()
+        return f"{target.signal}-{digest}"
+
     def deliver(self, batch: Batch, deadline: float) -> Delivery:
         """Try once, until `deadline` or for as long as the time-out says, whichever is sooner."""
-        encoded = encode(self._target.signal, batch)
-        if not encoded.count:
-            return Delivery(encoded.rejected, "encoding" if encoded.rejected else "")
-        return self._send(encoded, deadline)
+        packed = self.pack(batch)
+        if not packed.parcels:
+            return Delivery(packed.rejected, "encoding" if packed.rejected else "")
+        delivery = self.send(packed.parcels, deadline)
+        if delivery.retry_after is not None or not packed.rejected:
+            return delivery
+        return replace(delivery, rejected=delivery.rejected + packed.rejected, reason=delivery.reason or "encoding")
+
+    def pack(self, batch: Batch) -> Packed:
+        """Encode a batch; never raises."""
+        return pack(self._target.signal, batch)
+
+    def send(self, parcels: Sequence[Parcel], deadline: float) -> Delivery:
+        """Try once to send what is encoded already."""
+        limit = min(deadline, monotonic() + self._target.timeout)
+        count = sum(parcel.count for parcel in parcels)
+        if self._closed.is_set():
+            return Delivery(count, "shutdown")
+        self._leave_parent()
+        if not self._lock.acquire(timeout=max(0.0, limit - monotonic())):
+            return Delivery(reason="timeout", retry_after=0.0)
+        try:
+            return self._settled(self._wire.send(body(parcels), limit), count)
+        finally:
+            self._lock.release()
+            if self._closed.is_set():
+                self.shutdown()
 
     def probe(self, deadline: float) -> Delivery:
         """Send an empty request, which every collector accepts, to see what would become of a batch."""
-        return self._send(Encoded(b"", 0, 0), deadline)
+        return self.send((), deadline)
 
     def export(self, batch: Batch, seconds: float | None = None) -> bool:
         """Try, and try again, within the time-out; True if every record was accepted."""
@@ -82,34 +116,23 @@ class Line:
             finally:
                 self._lock.release()
 
-    def _send(self, encoded: Encoded, deadline: float) -> Delivery:
-        limit = min(deadline, monotonic() + self._target.timeout)
-        if self._closed.is_set():
-            return Delivery(encoded.count + encoded.rejected, "shutdown")
-        self._leave_parent()
-        if not self._lock.acquire(timeout=max(0.0, limit - monotonic())):
-            return Delivery(reason="timeout", retry_after=0.0)
-        try:
-            return self._settled(self._wire.send(encoded.body, limit), encoded)
-        finally:
-            self._lock.release()
-            if self._closed.is_set():
-                self.shutdown()
-
     def _leave_parent(self) -> None:
         # After a fork the connection is the parent's, and a lock that another thread held stays locked for ever.
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
             self._wire.disown()
 
-    def _settled(self, reply: Reply, encoded: Encoded) -> Delivery:
+    def _settled(self, reply: Reply, count: int) -> Delivery:
         if reply.retry_after is not None:
             return Delivery(reason=reply.reason, retry_after=reply.retry_after)
         if reply.answer is None:
-            return Delivery(encoded.count + encoded.rejected, reply.reason)
-        refused = min(_rejected(self._target.signal, reply.answer), encoded.count)
-        reason = "partial_success" if refused else "encoding" if encoded.rejected else ""
-        return Delivery(encoded.rejected + refused, reason)
+            return Delivery(count, reply.reason, divisible=reply.reason in _DIVISIBLE)
+        refused = min(_rejected(self._target.signal, reply.answer), count)
+        return Delivery(refused, "partial_success" if refused else "")
+
+
+# A server that says so may accept the same records in smaller requests, or all but the one it cannot read.
+_DIVISIBLE = frozenset({"too_large", "http_400", "http_422", "grpc_INVALID_ARGUMENT", "grpc_RESOURCE_EXHAUSTED"})
 
 
 class _Answer(Protocol):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from otel_ml._delivery import Delivery
+    from otel_ml._delivery import Delivery, Packed, Parcel
     from otel_ml.exporters._otlp_line import Line
 
 
@@ -38,6 +38,19 @@ class OTLPSpans(SpanExporter):
 
     def __init__(self, line: Line) -> None:
         self._line = line
+
+    @property
+    def destination(self) -> str:
+        """A file name for what waits for this collector."""
+        return self._line.destination
+
+    def pack(self, batch: Sequence[ReadableSpan]) -> Packed:
+        """Encode a batch, to be sent later; never raises."""
+        return self._line.pack(batch)
+
+    def send(self, parcels: Sequence[Parcel], deadline: float) -> Delivery:
+        """Try once to send what is encoded; return by `deadline` (on `time.monotonic()`)."""
+        return self._line.send(parcels, deadline)
 
     def deliver(self, batch: Sequence[ReadableSpan], deadline: float) -> Delivery:
         """Try once to send a batch; return by `deadline` (on `time.monotonic()`)."""
@@ -66,6 +79,19 @@ class OTLPMetrics(MetricExporter):
     def __init__(self, line: Line) -> None:
         super().__init__(preferred_temporality=_temporality(), preferred_aggregation=_aggregation())
         self._line = line
+
+    @property
+    def destination(self) -> str:
+        """A file name for what waits for this collector."""
+        return self._line.destination
+
+    def pack(self, batch: MetricsData) -> Packed:
+        """Encode a batch, to be sent later; never raises."""
+        return self._line.pack(batch)
+
+    def send(self, parcels: Sequence[Parcel], deadline: float) -> Delivery:
+        """Try once to send what is encoded; return by `deadline` (on `time.monotonic()`)."""
+        return self._line.send(parcels, deadline)
 
     def deliver(self, batch: MetricsData, deadline: float) -> Delivery:
         """Try once to send a collection; return by `deadline` (on `time.monotonic()`)."""
@@ -99,6 +125,19 @@ class OTLPEvents(LogRecordExporter):
 
     def __init__(self, line: Line) -> None:
         self._line = line
+
+    @property
+    def destination(self) -> str:
+        """A file name for what waits for this collector."""
+        return self._line.destination
+
+    def pack(self, batch: Sequence[ReadableLogRecord]) -> Packed:
+        """Encode a batch, to be sent later; never raises."""
+        return self._line.pack(batch)
+
+    def send(self, parcels: Sequence[Parcel], deadline: float) -> Delivery:
+        """Try once to send what is encoded; return by `deadline` (on `time.monotonic()`)."""
+        return self._line.send(parcels, deadline)
 
     def deliver(self, batch: Sequence[ReadableLogRecord], deadline: float) -> Delivery:
         """Try once to send a batch; return by `deadline` (on `time.monotonic()`)."""

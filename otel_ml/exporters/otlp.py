@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from otel_ml._spool import Spool
 from otel_ml.errors import ConfigurationError
 from otel_ml.exporters._endpoint import read_endpoint, read_headers, shown, signal_in
 from otel_ml.exporters._otlp_settings import (
@@ -40,6 +41,9 @@ class OTLP:
     Headers that look like credentials go unencrypted to this machine only, unless `insecure=True`. Redirects are not
     followed, and neither `~/.netrc` nor proxy variables are used. Header values are in no repr, log or message.
 
+    What the collector does not take at once is kept in the `spool`, on disk, and sent in order when it answers again, by
+    this process or by a later one with the same endpoint and headers; None: in memory only.
+
     Raises `ConfigurationError` for an argument that cannot be used, `MissingExtraError` if gRPC is not installed.
 
     >>> OTLP("http://localhost:4318", headers={"api-key": "secret"})
@@ -56,6 +60,7 @@ class OTLP:
     client_key: str | Path | None = None
     client_certificate: str | Path | None = None
     insecure: bool = False
+    spool: Spool | None = Spool()  # noqa: RUF009  # a frozen value
 
     def __post_init__(self) -> None:
         _check_endpoint(self.endpoint)
@@ -67,6 +72,10 @@ class OTLP:
                 raise ConfigurationError("headers is not a mapping. Write headers={'name': 'value'}.")
             # A copy: what the caller changes later is not what was checked.
             object.__setattr__(self, "headers", dict(read_headers(self.headers.items(), "headers")))
+        if self.spool is not None and not isinstance(self.spool, Spool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without types
+            raise ConfigurationError(
+                'spool is no Spool. Write spool=exporters.Spool("/var/spool/churn"), or spool=None.'
+            )
         if self.client_key is not None and self.client_certificate is None:
             raise ConfigurationError("client_key is given without client_certificate. Give both PEM files.")
 
@@ -83,6 +92,7 @@ class OTLP:
             events=OTLPEvents(logs),
             interval=milliseconds("OTEL_METRIC_EXPORT_INTERVAL", DEFAULT_INTERVAL),
             delay=milliseconds("OTEL_BSP_SCHEDULE_DELAY", DEFAULT_DELAY),
+            spool=self.spool,
         )
 
     def describe(self) -> str:
@@ -98,7 +108,11 @@ class OTLP:
             value = getattr(self, name)
             if value is not None:
                 given.append(f"{name}={value!r}")
-        return f"OTLP({', '.join([*given, *(['insecure=True'] if self.insecure else [])])})"
+        if self.insecure:
+            given.append("insecure=True")
+        if self.spool != Spool():
+            given.append(f"spool={self.spool!r}")
+        return f"OTLP({', '.join(given)})"
 
 
 def _check_endpoint(endpoint: str | None) -> None:

@@ -1,0 +1,248 @@
+"""What waits on disk for one destination: written by one thread, sent by another, bounded, and shared by processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING
+
+from otel_ml import _segment, _shelf
+from otel_ml._shelf import FULL, SEGMENT_BYTES, Load, Shelf
+from otel_ml._shield import tell
+
+if TYPE_CHECKING:
+    from otel_ml._delivery import Parcel
+    from otel_ml._spool import Spool
+    from otel_ml._tally import Tally
+
+# The format of what lies in the spool. A newer one has another folder, which is left alone.
+VERSION = 1
+# What nobody has sent for so long is of no use to anybody: as with the local store.
+MAX_AGE = 7 * 24 * 3_600
+# Seconds after which a spool that could not be used is tried again, and what others left is looked for again.
+_AGAIN = 60.0
+_RECORDS, _BYTES = 512, 1024 * 1024
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+class Backlog:
+    """Records on disk, oldest first. Any thread but a caller's may use it; nothing raises, everything is counted."""
+
+    def __init__(self, spool: Spool, destination: str, tally: Tally) -> None:
+        self._root, self._limit = spool.root(), spool.max_bytes
+        self._destination, self._tally = destination, tally
+        self._lock = threading.Lock()
+        self._own: Shelf | None = None
+        self._left_by_others: list[Shelf] = []
+        self._look_at = self._try_at = 0.0
+        self._told = False
+
+    def look(self) -> None:
+        """Take over what processes have left that ended, at most once a minute."""
+        if self._root is None or monotonic() < self._look_at:
+            return
+        with self._lock:
+            self._look_at = monotonic() + _AGAIN
+            try:
+                self._claim()
+            except OSError as error:
+                self._complain(error)
+
+    def put(self, parcel: Parcel) -> bool:
+        """Keep a parcel; False if it cannot be kept now, and is still the caller's."""
+        if self._root is None or monotonic() < self._try_at or max(map(len, parcel.records)) > _segment.MAX_FRAME:
+            return False
+        data, count = _segment.write(parcel), parcel.count
+        with self._lock:
+            try:
+                self._append(data, count)
+            except OSError as error:
+                # What is oldest makes room for what is new.
+                if error.errno not in _NO_ROOM or not self._drop_oldest() or not self._appended(data, count):
+                    self._complain(error)
+                    return False
+            self._told = False
+        self._tally.spool(count)
+        return True
+
+    def load(self) -> Load | None:
+        """Return the oldest records, to be settled before the next are asked for; None if there are none."""
+        with self._lock:
+            while True:
+                load = self._oldest()
+                if load is None or load.parcels:
+                    return load
+                # Nothing in it could be read.
+                self._settled(load, {})
+
+    def settle(self, load: Load, rejected: Mapping[str, int]) -> None:
+        """Take note that a load has been delivered, but for the records rejected."""
+        with self._lock:
+            self._settled(load, rejected)
+
+    def release(self, load: Load) -> None:
+        """Keep a load for a later try."""
+        load.segment.busy = False
+
+    def close(self, until: float) -> None:
+        """Give the folders back, to whoever sends what is in them."""
+        if not self._lock.acquire(timeout=max(0.0, until - monotonic())):
+            return
+        try:
+            for shelf in self._shelves():
+                shelf.close()
+            self._own, self._left_by_others, self._root = None, [], None
+        finally:
+            self._lock.release()
+
+    # ------------------------------------------------------------------------------ with the lock held
+    def _shelves(self) -> list[Shelf]:
+        return self._left_by_others + ([self._own] if self._own is not None else [])
+
+    def _oldest(self) -> Load | None:
+        for shelf in self._shelves():
+            try:
+                load = shelf.load(_RECORDS, _BYTES)
+            except OSError as error:
+                self._complain(error)
+                continue
+            if load is not None:
+                return load
+            if shelf is not self._own:
+                self._left_by_others.remove(shelf)
+                shelf.close()
+        return None
+
+    def _settled(self, load: Load, rejected: Mapping[str, int]) -> None:
+        try:
+            load.shelf.settle(load)
+        except OSError as error:
+            self._complain(error)
+        if load.count:
+            self._tally.settle(load.count, rejected, spooled=True)
+        self._tally.drop(load.reason, load.lost, spooled=load.lost)
+
+    def _append(self, data: bytes, count: int) -> None:
+        if self._own is None:
+            self._own = _shelf.begin(self._folder())
+        if self._own.full(min(SEGMENT_BYTES, self._limit // 8)):
+            self._own.close_segment()
+            self._make_room()
+        self._own.put(data, count)
+
+    def _appended(self, data: bytes, count: int) -> bool:
+        try:
+            self._append(data, count)
+        except OSError:
+            return False
+        return True
+
+    def _make_room(self) -> None:
+        """Delete what is oldest, whoever's it is, until another segment fits."""
+        assert self._root is not None  # noqa: S101  # whoever writes has a root
+        found = _shelf.segments(self._root / f"v{VERSION}")
+        over = sum(size for _, size, _, _ in found) + min(SEGMENT_BYTES, self._limit // 8) - self._limit
+        for _, size, path, newest in found:
+            if over <= 0:
+                return
+            if self._drop(path):
+                over -= size
+            elif not newest and not self._is_ours(path):
+                # Its process finds out when it comes to read it, and counts it then.
+                with suppress(OSError):
+                    path.unlink()
+                    over -= size
+
+    def _drop_oldest(self) -> bool:
+        return any(
+            self._drop(segment.path) for shelf in self._shelves() for segment in list(shelf.segments)[:-1]
+        )  # fmt: skip
+
+    def _drop(self, path: Path) -> bool:
+        """Drop one of our segments that is not on its way."""
+        for shelf in self._shelves():
+            for segment in list(shelf.segments):
+                if segment.path == path and not segment.busy:
+                    left = segment.left
+                    shelf.remove(segment)
+                    self._tally.drop(FULL, left, spooled=left)
+                    return True
+        return False
+
+    def _is_ours(self, path: Path) -> bool:
+        return any(segment.path == path for shelf in self._shelves() for segment in shelf.segments)
+
+    def _claim(self) -> None:
+        folder = self._folder()
+        oldest = time_ns() - MAX_AGE * 1_000_000_000
+        for one in sorted(folder.iterdir()):
+            if one.is_symlink() or not one.is_dir():
+                continue
+            shelf = _shelf.claim(one)
+            if shelf is None:
+                continue
+            if _shelf.sweep(one, oldest):
+                tell("spool:age", f"otel_ml deleted telemetry that waited in {one.parent} for more than a week.")
+                shelf.segments = type(shelf.segments)(s for s in shelf.segments if s.path.exists())
+            if shelf.left:
+                self._left_by_others.append(shelf)
+                self._tally.add(spooled=shelf.left)
+            else:
+                shelf.close()
+        self._left_by_others.sort(key=lambda shelf: shelf.segments[0].path.name if shelf.segments else "")
+
+    def _folder(self) -> Path:
+        """Return the folder of our destination, made and checked; raise `OSError` if it cannot be used."""
+        assert self._root is not None  # noqa: S101  # as above
+        _private(self._root, mine=False)
+        _private(self._root / f"v{VERSION}")
+        folder = self._root / f"v{VERSION}" / self._destination
+        _private(folder)
+        self._warn_of_newer()
+        return folder
+
+    def _warn_of_newer(self) -> None:
+        assert self._root is not None  # noqa: S101  # as above
+        newer = [
+            one.name for one in self._root.glob("v[0-9]*") if one.name[1:].isdigit() and int(one.name[1:]) > VERSION
+        ]
+        if newer:
+            tell(
+                f"spool:newer:{self._root}",
+                f"The spool {self._root} holds telemetry of a newer otel_ml, which is left for that to send. "
+                "To send it, run the newer version.",
+            )
+
+    def _complain(self, error: OSError) -> None:
+        """Say once what is wrong; go on without, and try again in a minute."""
+        if error.errno in _NO_ROOM:
+            what, cure = "has no room left", "Make room on its disk"
+        else:
+            what, cure = f"cannot be used ({error.strerror or type(error).__name__})", "Mend it"
+            self._try_at = monotonic() + _AGAIN
+        if not self._told:
+            self._told = True
+            tell(
+                f"spool:{self._root}",
+                f"The spool {self._root} {what}; what cannot be delivered is kept in memory, as far as it fits. "
+                f'{cure}, or write exporters.OTLP(..., spool=exporters.Spool("/another/folder")), or spool=None.',
+            )
+
+
+def _private(folder: Path, *, mine: bool = True) -> None:
+    """Make a folder that only its owner can read, or check that it is one."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=not mine)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link, or no folder")
+    if mine and found.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, "it belongs to another user")
+    if mine and found.st_mode & 0o077:
+        folder.chmod(0o700)
