@@ -18,8 +18,9 @@ from otel_ml._hosts import check_free, global_providers, make_global
 from otel_ml._places import places
 from otel_ml._settings import disabled, from_pyproject
 from otel_ml._shield import failed
+from otel_ml._sigterm import flush_on_sigterm as handle_sigterm
 from otel_ml._state import State
-from otel_ml._telemetry import Telemetry, flush_in_child, hold, install, is_current, kept
+from otel_ml._telemetry import Telemetry, flush_all, flush_in_child, hold, install, is_current, kept
 from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def configure(
     join: bool | None = None,
     set_global: bool | None = None,
     current: bool = True,
+    flush_on_sigterm: bool = False,
 ) -> Telemetry:
     """Say where telemetry goes; from now on every `predict` and `train` follows.
 
@@ -76,6 +78,9 @@ def configure(
         set_global: Whether our providers become OpenTelemetry's global ones; None: where none is set.
         current: False: leave what is configured as it is; the telemetry returned observes what is called in
             `with telemetry.use():`, as one of several tenants.
+        flush_on_sigterm: True: when the process gets SIGTERM, everything recorded is sent, or spooled, within 1.6 seconds,
+            and then the handler that was there before is called, or the process ends as it would have. Only in the main
+            thread. Without it no signal handler is touched.
 
     Raises:
         ConfigurationError: An argument or setting cannot be used. After this function has returned nothing raises.
@@ -87,7 +92,7 @@ def configure(
     """
     check_settings(sampling, keep_slower_than, interval, resource, service)
     _check_providers(tracer_provider, meter_provider, logger_provider)
-    _check_switches(join, set_global, current)
+    _check_switches(join, set_global, current, flush_on_sigterm)
     settings = from_pyproject()
     check_settings(
         *(settings.get(name) for name in ("sampling", "keep_slower_than", "interval", "resource", "service"))
@@ -110,6 +115,8 @@ def configure(
     )
     if set_global and current and not disabled():
         check_free()
+    if flush_on_sigterm and not disabled():
+        handle_sigterm(flush_all)
     return _install(recipe, set_global, warn=exporters is not None and join is None, current=current)
 
 
@@ -229,14 +236,17 @@ def check_settings(
             )
 
 
-def _check_switches(join: object, set_global: object, current: object) -> None:
+def _check_switches(join: object, set_global: object, current: object, flush_on_sigterm: object) -> None:
     for name, value in (("join", join), ("set_global", set_global)):
         if value is not None and type(value) is not bool:
             raise ConfigurationError(
                 f"{name} must be True, False or None, not {value!r}. Leave {name} out, or write True."
             )
-    if type(current) is not bool:
-        raise ConfigurationError(f"current must be True or False, not {current!r}. Leave current out, or write False.")
+    for name, value in (("current", current), ("flush_on_sigterm", flush_on_sigterm)):
+        if type(value) is not bool:
+            raise ConfigurationError(
+                f"{name} must be True or False, not {value!r}. Leave {name} out, or write {name}={name != 'current'}."
+            )
 
 
 def _check_providers(tracer_provider: object, meter_provider: object, logger_provider: object) -> None:

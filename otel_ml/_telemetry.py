@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from otel_ml import _shield
 from otel_ml._current import CURRENT
-from otel_ml._health import ExporterHealth, Health
+from otel_ml._health import Health
 from otel_ml._shield import failed
 from otel_ml._span import reseed
 
@@ -110,9 +110,7 @@ class Telemetry:
         state = self._state
         if isinstance(state, Orphan):
             return Health()
-        exporters = tuple(ExporterHealth(sink.name, sink.where, sink.account()) for sink in state.sinks)
-        refused = state.replay.refused if state.replay is not None else 0
-        return Health(exporters, refused, state.unread[0], _shield.failures())
+        return state.accounts.health()
 
     @contextmanager
     def use(self) -> Generator[Telemetry, None, None]:
@@ -255,6 +253,13 @@ def is_current(handle: Telemetry | None) -> bool:
     """Say whether a handle's state is the current one."""
     state = CURRENT.state.default if isinstance(CURRENT.state, Tenants) else CURRENT.state
     return handle is not None and state is not None and state is handle._state
+
+
+def flush_all() -> None:
+    """Have every telemetry there is send what it holds, or leave it in its spool, on time for the end of the program."""
+    deadline = monotonic() + EXIT_SECONDS
+    for handle in list(_handles):
+        handle.flush(max(0.0, deadline - monotonic()))
 
 
 def _at_exit() -> None:
