@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from otel_ml._clock import CLOCK
 from otel_ml._frames import CALL_KEY, FRAME
 from otel_ml._ledger import FOLD_AT
-from otel_ml._otel_private import NO_STATE, SPAN_KEY, SUPPRESS_KEY, get_context, make_context, set_context
+from otel_ml._otel_private import NO_STATE, SPAN_KEY, SUPPRESS_KEY, get_context, hold, make_context, put_context
 from otel_ml._rows import COUNTERS, one, rows
 from otel_ml._shield import failed
 from otel_ml._span import SAMPLED, Frame, LightSpan, Unsampled, draw
@@ -35,10 +35,10 @@ def opens(path: Path) -> Open:
     opened, skip, tracing = path.models.opened, site.skip, state.tracing
     bound = tracing.bound
     always = bound == EVERY
-    now, clock, get, put, suppress, key = perf_counter_ns, CLOCK, get_context, set_context, SUPPRESS_KEY, SPAN_KEY
+    now, clock, get, put, suppress, key = perf_counter_ns, CLOCK, get_context, put_context, SUPPRESS_KEY, SPAN_KEY
     new = cast("Callable[[], LightSpan]", span_class)  # None only where `counted` is used
     frame_set, counters, sampled_flags = FRAME.set, COUNTERS, SAMPLED
-    new_counted = path.counted_class
+    new_counted, holds = path.counted_class, hold
 
     single: type[object] | None = None
 
@@ -59,6 +59,7 @@ def opens(path: Path) -> Open:
         frame = new_counted()
         if not args or type(args[0]) is not single:
             frame.rows = size(args, kwargs)
+        held = holds()  # noqa: F841  # for as long as the variable is being set
         frame.outer = frame_set(frame)
         frame.began = now()
         return frame
@@ -96,6 +97,7 @@ def opens(path: Path) -> Open:
                 root.rows = 1 if args and type(args[0]) is single else size(args, kwargs)
                 root.outer = context
                 root.trace_id = trace_id
+                held = holds()  # as above
                 put(
                     Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root})
                 )
@@ -122,6 +124,7 @@ def opens(path: Path) -> Open:
         # Read again in `close`: from the object, which CPython 3.11 specialises, not from its class, which it does not.
         span.rows, span.call, span._end_time = count, None, None
         span.path, span.outer = path, context
+        held = holds()  # noqa: F841  # as above
         put(Context({**context, key: span, CALL_KEY: span}) if context else Context({key: span, CALL_KEY: span}))
         span.began = began = now()
         span._start_time = began + clock.anchor
@@ -148,13 +151,14 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
     """Make `close` for a plain function: stop the clock, restore the context, note, hand on."""
     series, now, clock, fold_at, tracing = path.series, perf_counter_ns, CLOCK, FOLD_AT, path.state.tracing
     note, size, values, slow = series.note, series.size, series.values, path.state.slow_ns
-    remembers, put, frame_reset, takes = path.site.remembers, set_context, FRAME.reset, tracing.takes
+    remembers, put, frame_reset, takes = path.site.remembers, put_context, FRAME.reset, tracing.takes
     light = path.span_class if tracing.bound is not None else None
-    counted = path.counted_class
+    counted, holds = path.counted_class, hold
 
     def close_counted(frame: Frame, result: object) -> None:
         ended = now()
         try:
+            held = holds()  # noqa: F841  # as in `open`
             frame_reset(frame.outer)  # type: ignore[arg-type]  # the token that FRAME.set returned, in this context
             call = frame.call
             if call is not None:
@@ -178,6 +182,7 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
             close_counted(frame, result)
             return
         try:
+            held = holds()  # noqa: F841  # as in `open`
             put(frame.outer)  # type: ignore[arg-type]  # what get_context returned
             call = frame.call
             if call is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry import context as context_api
@@ -75,7 +77,19 @@ def _pick_context_access() -> tuple[Callable[[], Context], Callable[[Context], o
 
 
 make_context: MakeContext = _pick_make_context()
-get_context, set_context = _pick_context_access()
+get_context, put_context = _pick_context_access()
+
+# CPython 3.11 collects garbage in the middle of `ContextVar.set`. A finalizer that is run there, and calls a watched
+# function, frees the variables that the outer `set` is still reading, unless they are held meanwhile (30 ns).
+hold: Callable[[], object] = copy_context if sys.version_info < (3, 12) else bool
+
+
+def set_context(context: Context) -> None:
+    """Make a context the current one."""
+    held = hold()
+    put_context(context)
+    del held
+
 
 SUPPRESS_KEY: str = getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
 

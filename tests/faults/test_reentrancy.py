@@ -72,3 +72,18 @@ def test_nothing_hangs_10_000_times(
 def test_a_flush_in_a_handler_during_a_flush_keeps_to_its_time(bare_environment: dict[str, str]) -> None:
     """With a collector that never answers, flushes in flushes come back."""
     interrupt(bare_environment, "signal", "flush", 100, foreign=True, mode="silent")
+
+
+@pytest.mark.parametrize(("variables", "every"), [(0, 1), (0, 20), (40, 1)])
+@pytest.mark.parametrize("spans", [True, False], ids=["spans", "metrics only"])
+@pytest.mark.parametrize("sampling", [1.0, 0.0])
+def test_finalizers_that_call_watched_functions(
+    variables: int, every: int, spans: bool, sampling: float, bare_environment: dict[str, str]
+) -> None:
+    """Garbage may be collected at any moment, in the middle of our own work too: CPython 3.11 would crash at that."""
+    ended = run(
+        "finalized", bare_environment, variables=variables, every=every, spans=spans, sampling=sampling, calls=30_000
+    )
+
+    assert ended.code == 0, ended.err
+    assert ended.said["current"] == "<nothing observed>"
