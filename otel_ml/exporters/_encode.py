@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from otel_ml._delivery import Packed, Parcel
 from otel_ml.exporters._encode_metrics import encode_good_metrics, points_in, points_of
 from otel_ml.exporters._encode_records import encode_record
-from otel_ml.exporters._encode_spans import encode_span
+from otel_ml.exporters._encode_spans import span_encoder
 from otel_ml.exporters._protobuf import cut, delimited, varint
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def pack(signal: Signal, batch: Sequence[ReadableSpan] | Sequence[ReadableLogRec
     if isinstance(batch, MetricsData):
         return _metrics(batch)
     if signal == "traces":
-        return _records(cast("Sequence[ReadableSpan]", batch), encode_span, _spans_request)
+        spans = cast("Sequence[ReadableSpan]", batch)
+        return _records(spans, span_encoder(spans), _spans_request)
     return _records(cast("Sequence[ReadableLogRecord]", batch), encode_record, _logs_request)
 
 
@@ -79,13 +80,18 @@ T = TypeVar("T", bound=_Record)
 
 def _records(batch: Sequence[T], encode: Callable[[T], bytes], request: Callable[[Sequence[T]], bytes]) -> Packed:
     groups, rejected = _Groups(request), 0
+    last: tuple[object, object] | None = None
+    group: list[bytes] = []
     for record in batch:
         try:
             try:
                 data = encode(record)
-            except Exception:  # OpenTelemetry's encoder decides; it may take it, or leave out what it cannot encode
+            except Exception:  # OpenTelemetry's encoder decides: it may know the record, or do without an attribute
                 data = _parcel(request([record])).records[0]
-            groups.of(record).append(data)
+            resource, scope = record.resource, record.instrumentation_scope
+            if last is None or resource is not last[0] or scope is not last[1]:
+                group, last = groups.of(record, resource, scope), (resource, scope)
+            group.append(data)
         except Exception:  # whatever a record of somebody else's holds, it costs that record alone
             rejected += 1
     return Packed(groups.parcels(), rejected)
@@ -96,21 +102,24 @@ class _Groups(Generic[T]):
 
     def __init__(self, request: Callable[[Sequence[T]], bytes]) -> None:
         self._request = request
+        self._resources: dict[Resource, tuple[bytes, bytes]] = {}
         self._made: dict[tuple[Resource, InstrumentationScope | None], tuple[bytes, list[bytes]]] = {}
         # By identity, since a resource takes 20 µs to hash; what is identified is held, too.
         self._met: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None, list[bytes]]] = {}
 
-    def of(self, record: T) -> list[bytes]:
-        """Return where the record belongs."""
-        resource, scope = record.resource, record.instrumentation_scope
+    def of(self, record: T, resource: Resource, scope: InstrumentationScope | None) -> list[bytes]:
+        """Return where a record goes that has this resource and scope."""
         met = self._met.get((id(resource), id(scope)))
         if met is not None:
             return met[2]
-        group = self._made.get((resource, scope))
-        if group is None:
-            group = self._made[resource, scope] = (_parcel(self._request([record])).header, [])
-        self._met[id(resource), id(scope)] = (resource, scope, group[1])
-        return group[1]
+        made = self._made.get((resource, scope))
+        if made is None:
+            head, (inner,), url = cut(_parcel(self._request([record])).header, _SCOPES)
+            # Equal resources may have their attributes in another order; the first one stands for all.
+            head, url = self._resources.setdefault(resource, (head, url))
+            made = self._made[resource, scope] = (head + delimited(b"\x12", inner) + url, [])
+        self._met[id(resource), id(scope)] = (resource, scope, made[1])
+        return made[1]
 
     def parcels(self) -> list[Parcel]:
         """Return them, in the order of their first records."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import cast
 
+from opentelemetry.attributes import BoundedAttributes
+
 from otel_ml.exporters._protobuf import UnsureError, delimited, varint
 
 
@@ -23,7 +25,7 @@ def key_values(mark: bytes, attributes: Mapping[str, object] | None) -> bytes:
     for key, value in attributes.items():
         kind = type(value)
         if kind is float:
-            pieces.append((_real.get(key) or _real_begun(key)) + _double(value))  # type: ignore[arg-type]  # a float
+            pieces.append((_real.get(key) or _real_begun(key)) + _double(value))
             continue
         cache = _seen.get(kind)
         found = cache.get((key, value)) if cache is not None else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def encode_record(readable: ReadableLogRecord) -> bytes:
     """Return a `LogRecord`; raise whatever comes up if only OpenTelemetry's encoder can tell what it is."""
     record = readable.log_record
-    severity, body, flags = record.severity_number, record.body, int(record.trace_flags or 0)
+    severity, body = record.severity_number, record.body
     pieces = [
         fixed(b"\x09", record.timestamp),
         _INFO if severity is SeverityNumber.INFO else _severity(severity),
@@ -26,11 +26,11 @@ def encode_record(readable: ReadableLogRecord) -> bytes:
     ]
     if dropped := readable.dropped_attributes:
         pieces.append(small(b"\x38", dropped))
-    if flags:
-        pieces += (b"\x45", flags.to_bytes(4, "little"))
-    if trace_id := record.trace_id:
+    if (flags := record.trace_flags) != 0:
+        pieces += (b"\x45", int.to_bytes(flags, 4, "little"))
+    if (trace_id := record.trace_id) != 0:
         pieces += (b"\x4a\x10", int.to_bytes(trace_id, 16, "big"))
-    if span_id := record.span_id:
+    if (span_id := record.span_id) != 0:
         pieces += (b"\x52\x08", int.to_bytes(span_id, 8, "big"))
     pieces += (fixed(b"\x59", record.observed_timestamp), text(b"\x62", record.event_name))
     return b"".join(pieces)

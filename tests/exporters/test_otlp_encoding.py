@@ -14,9 +14,9 @@ from opentelemetry.sdk.metrics.export import Gauge, Metric, MetricsData, NumberD
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otel_ml._delivery import Delivers, Delivery
+from otel_ml._delivery import Delivers, Delivery, Packed
 from otel_ml.exporters import OTLP
-from otel_ml.exporters._encode import encode
+from otel_ml.exporters._encode import body, pack
 from otel_ml.testing import FaultCollector
 from tests.otlp_records import RESOURCE, SCOPE, make_events, make_metrics, make_spans
 
@@ -61,10 +61,10 @@ class TestSpans:
     def test_a_bad_span_costs_one_span(self, bad: str) -> None:
         """Of 512 spans with a bad one among them, 511 are encoded, in order."""
         before, after = make_spans(200), make_spans(311)
-        encoded = encode("traces", [*before, BAD_SPANS[bad](), *after])
+        packed = pack("traces", [*before, BAD_SPANS[bad](), *after])
 
-        assert (encoded.count, encoded.rejected) == (511, 1)
-        request = ExportTraceServiceRequest.FromString(encoded.body)
+        assert (count(packed), packed.rejected) == (511, 1)
+        request = ExportTraceServiceRequest.FromString(body(packed.parcels))
         names = [
             span.name for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
         ]
@@ -93,7 +93,10 @@ class TestSpans:
     def test_refused_by_the_collector_too(self) -> None:
         """Bad ones and refused ones add up; a final status rejects them all."""
         batch = [*make_spans(), BAD_SPANS["no context"]()]
-        for mode, delivery in (("partial_success", Delivery(3, "partial_success")), (400, Delivery(4, "http_400"))):
+        for mode, delivery in (
+            ("partial_success", Delivery(3, "partial_success")),
+            (400, Delivery(4, "http_400", divisible=True)),
+        ):
             with FaultCollector(mode, rejected=2) as collector:  # type: ignore[arg-type]  # modes of it
                 part = OTLP(collector.endpoint).build(RESOURCE).spans
                 assert isinstance(part, Delivers)
@@ -114,10 +117,10 @@ class TestEvents:
             **BAD_EVENTS[bad],
         }
         record = ReadableLogRecord(LogRecord(**values), RESOURCE, SCOPE)  # type: ignore[arg-type]  # bad on purpose
-        encoded = encode("logs", [*make_events(200), record, *make_events(311)])
+        packed = pack("logs", [*make_events(200), record, *make_events(311)])
 
-        assert (encoded.count, encoded.rejected) == (511, 1)
-        request = ExportLogsServiceRequest.FromString(encoded.body)
+        assert (count(packed), packed.rejected) == (511, 1)
+        request = ExportLogsServiceRequest.FromString(body(packed.parcels))
         assert len(request.resource_logs[0].scope_logs[0].log_records) == 511
 
 
@@ -126,17 +129,17 @@ class TestMetrics:
     def test_a_bad_point_costs_one_point(self, bad: str) -> None:
         """A point with a bad value is left out; every other point, of its own metric too, is encoded."""
         collected = make_metrics()
-        encoded = encode("metrics", with_bad(collected, value=BAD_POINTS[bad]))
+        packed = pack("metrics", with_bad(collected, value=BAD_POINTS[bad]))
 
-        assert (encoded.count, encoded.rejected) == (7, 1)
-        assert points_of(encoded.body) == {"bad": 1, "count": 2, "gauge": 2, "explicit": 1, "exponential": 1}
+        assert (count(packed), packed.rejected) == (7, 1)
+        assert points_of(body(packed.parcels)) == {"bad": 1, "count": 2, "gauge": 2, "explicit": 1, "exponential": 1}
 
     def test_a_bad_name_costs_one_metric(self) -> None:
         """A metric whose name cannot be encoded loses its own points alone."""
-        encoded = encode("metrics", with_bad(make_metrics(), value=1, name="\ud800"))
+        packed = pack("metrics", with_bad(make_metrics(), value=1, name="\ud800"))
 
-        assert (encoded.count, encoded.rejected) == (6, 2)
-        assert points_of(encoded.body) == {"count": 2, "gauge": 2, "explicit": 1, "exponential": 1}
+        assert (count(packed), packed.rejected) == (6, 2)
+        assert points_of(body(packed.parcels)) == {"count": 2, "gauge": 2, "explicit": 1, "exponential": 1}
 
     def test_a_bad_point_is_counted_in_the_delivery(self) -> None:
         """Metrics are counted by data point."""
@@ -157,9 +160,14 @@ def with_bad(collected: MetricsData, value: object, name: str = "bad") -> Metric
     return MetricsData([replace(resource, scope_metrics=[replace(scope, metrics=[gauge, *scope.metrics])])])
 
 
-def points_of(body: bytes) -> dict[str, int]:
+def count(packed: Packed) -> int:
+    """Return how many records of the account were encoded."""
+    return sum(parcel.count for parcel in packed.parcels)
+
+
+def points_of(data: bytes) -> dict[str, int]:
     """Return how many points of each metric a request holds."""
-    request = ExportMetricsServiceRequest.FromString(body)
+    request = ExportMetricsServiceRequest.FromString(data)
     return {
         metric.name: len(getattr(metric, metric.WhichOneof("data")).data_points)
         for resource in request.resource_metrics
