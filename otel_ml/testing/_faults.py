@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
-import struct
 import threading
 import zlib
 from collections.abc import Callable
-from itertools import chain, repeat
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 from otel_ml.errors import ConfigurationError
+from otel_ml.testing._replies import Manner, Mode, accepts, answer, check, reset
 from otel_ml.testing._requests import Request, Stream, read_request
 
 if TYPE_CHECKING:
@@ -22,11 +20,6 @@ if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
-Mode = Literal[
-    "healthy", "refused", "silent", "deaf", "drip", "reset", "no_reply", "redirect", "partial_success", "huge", "bomb"
-]
-HUGE = 300 * 1024 * 1024
 
 
 class FaultCollector:
@@ -39,12 +32,17 @@ class FaultCollector:
     - `"silent"`: takes a request and never answers; `"deaf"`: accepts the connection and never reads
     - `"drip"`: answers one byte every three seconds (`every`), for ever
     - `"reset"`: resets the connection in the middle of a request; `"no_reply"`: closes it after the request
+    - `"ack_lost"`: accepts the request and closes the connection without a word, so that it is sent again
     - `"redirect"`: 302 to a place of no use
     - `"partial_success"`: accepts the request and says that `rejected` records of it were not taken
     - `"huge"`: accepts, with an answer of 300 MB; `"bomb"`: with 300 KB that inflate to 300 MB
 
     With `times=2` it misbehaves for two requests and is healthy from then on. `mode` may be set while it runs: setting
     `"refused"` and `"healthy"` stops and restarts it on the same port. `tls` is a server's `ssl.SSLContext`.
+
+    Whatever would accept a request is choosy where asked to be: with `max_bytes` it answers 413 to bodies that are
+    larger (inflated), with `poison` 400 to bodies that hold these bytes. It answers after `delay` seconds.
+
     `spans`, `metrics` and `logs` are what was accepted, decoded (`opentelemetry.proto` messages); `requests` is all that
     arrived whole, and `raw` its bytes (inflated), to look for what should not have left your program.
 
@@ -61,17 +59,18 @@ class FaultCollector:
         retry_after: str | None = None,
         rejected: int = 7,
         every: float = 3.0,
+        delay: float = 0.0,
+        max_bytes: int | None = None,
+        poison: bytes | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        _check(mode)
+        check(mode)
+        if poison == b"":
+            raise ConfigurationError('Every request holds b"". Write FaultCollector(poison=b"a record\'s name").')
         self._mode: Mode | int = mode
-        self._times, self._retry_after, self._rejected, self._every, self._tls = (
-            times,
-            retry_after,
-            rejected,
-            every,
-            tls,
-        )
+        self._times, self._max_bytes, self._poison = times, max_bytes, poison
+        self._retry_after, self._rejected, self._every, self._delay = retry_after, rejected, every, delay
+        self._tls = tls
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._server: socket.socket | None = None
@@ -93,7 +92,7 @@ class FaultCollector:
 
     @mode.setter
     def mode(self, mode: Mode | int) -> None:
-        _check(mode)
+        check(mode)
         before, self._mode, self._times = self._mode, mode, None
         if "refused" in (before, mode) and before != mode and self._server is not None:
             self._stop()
@@ -203,7 +202,7 @@ class FaultCollector:
             return not closing.wait()
         if self._mode == "reset" and stream.read(1):
             self._misbehaved()
-            return _reset(connection)
+            return reset(connection)
         try:
             request = read_request(stream)
         except ValueError:
@@ -212,36 +211,24 @@ class FaultCollector:
         if request is None:
             return False
         with self._changed:
-            mode = self._mode
-            request.accepted = mode in _ACCEPTING or (isinstance(mode, int) and mode // 100 == 2)
+            mode = self._mode_for(request)
+            request.accepted = accepts(mode)
             self.requests.append(request)
             self._misbehaved()
             self._changed.notify_all()
-        return self._answer(connection, request, mode, closing)
+        if self._delay and closing.wait(self._delay):
+            return False
+        manner = Manner(self._retry_after, self._rejected, self._every, f"{self.endpoint}/elsewhere")
+        return answer(connection, request, mode, manner, closing)
 
-    def _answer(self, connection: socket.socket, request: Request, mode: Mode | int, closing: threading.Event) -> bool:
-        if mode == "reset":
-            return _reset(connection)
-        if mode in ("silent", "deaf"):
-            return not closing.wait()
-        if mode == "drip":
-            return _drip(connection, self._every, closing)
-        if isinstance(mode, int):
-            connection.sendall(_head(mode, 0, "" if self._retry_after is None else f"Retry-After: {self._retry_after}"))
-        elif mode == "redirect":
-            connection.sendall(_head(302, 0, f"Location: {self.endpoint}/elsewhere"))
-        elif mode == "huge":
-            connection.sendall(_head(200, HUGE))
-            for _ in range(HUGE // _MEGABYTE):
-                connection.sendall(bytes(_MEGABYTE))
-        elif mode == "bomb":
-            # Members of a gzip stream follow one another: 300 times a packed megabyte.
-            packed = gzip.compress(bytes(_MEGABYTE)) * (HUGE // _MEGABYTE)
-            connection.sendall(_head(200, len(packed), "Content-Encoding: gzip") + packed)
-        elif mode != "no_reply":
-            body = request.answer(self._rejected if mode == "partial_success" else 0)
-            connection.sendall(_head(200, len(body)) + body)
-        return mode != "no_reply"
+    def _mode_for(self, request: Request) -> Mode | int:
+        """Return how to behave towards a request, which one that would be accepted has to deserve."""
+        if accepts(self._mode):
+            if self._max_bytes is not None and len(request.body) > self._max_bytes:
+                return 413
+            if self._poison is not None and self._poison in request.body:
+                return 400
+        return self._mode
 
     def _misbehaved(self) -> None:
         if self._times is not None:
@@ -251,38 +238,6 @@ class FaultCollector:
 
     def _accepted(self) -> list[Request]:
         return [request for request in list(self.requests) if request.accepted]
-
-
-_MEGABYTE = 1 << 20
-_ACCEPTING = frozenset({"healthy", "partial_success", "huge", "bomb"})
-
-
-def _check(mode: Mode | int) -> None:
-    known = 200 <= mode <= 599 if isinstance(mode, int) else mode in get_args(Mode)
-    if not known:
-        raise ConfigurationError(
-            f"{mode!r} is not a way in which a FaultCollector misbehaves. "
-            f"Write a status code or one of {', '.join(get_args(Mode))}."
-        )
-
-
-def _head(status: int, length: int, header: str = "") -> bytes:
-    lines = [f"HTTP/1.1 {status} Faulty", "Content-Type: application/x-protobuf", f"Content-Length: {length}"]
-    return "\r\n".join([*lines, *([header] if header else []), "", ""]).encode()
-
-
-def _drip(connection: socket.socket, every: float, closing: threading.Event) -> bool:
-    for byte in chain(b"HTTP/1.1 200 OK\r\nX-Drip: ", repeat(ord("."))):
-        connection.sendall(bytes((byte,)))
-        if closing.wait(every):
-            break
-    return False
-
-
-def _reset(connection: socket.socket) -> bool:
-    # Without lingering, closing sends a reset instead of an orderly end.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    return False
 
 
 def _unblock(connection: socket.socket) -> None:

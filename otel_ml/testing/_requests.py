@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
@@ -35,13 +36,17 @@ class Stream(Protocol):
 
 @dataclass
 class Request:
-    """One request that arrived whole: its head as it came, its headers in lower case, its body inflated."""
+    """One request that arrived whole: its head as it came, its headers in lower case, its body inflated.
+
+    `arrived` is when its last byte was read, on `time.monotonic()`.
+    """
 
     path: str
     headers: dict[str, str]
     head: bytes
     body: bytes
     accepted: bool = False
+    arrived: float = field(default_factory=monotonic)
 
     @property
     def raw(self) -> bytes:

@@ -138,6 +138,61 @@ def test_broken_connections(mode: str, seen: int) -> None:
         assert collector.spans == []
 
 
+def test_a_lost_acknowledgement() -> None:
+    """With `ack_lost` what was sent is kept and the sender hears nothing; it sends again, and is told."""
+    with FaultCollector("ack_lost", times=1) as collector:
+        with pytest.raises(ConnectionResetError):
+            post(collector)
+        assert len(collector.spans) == 3
+        assert post(collector)[0].status == 200
+        assert len(collector.spans) == 6
+
+
+def test_a_limit_of_size() -> None:
+    """With `max_bytes` a larger request is refused with 413, packed or not, and a smaller one is accepted."""
+    with FaultCollector(max_bytes=len(BODY)) as collector:
+        assert post(collector)[0].status == 200
+        assert post(collector, body=BODY + BODY)[0].status == 413
+        assert post(collector, body=gzip.compress(BODY + BODY), **{"Content-Encoding": "gzip"})[0].status == 413
+        assert len(collector.requests) == 3
+        assert len(collector.spans) == 3
+
+
+def test_poison() -> None:
+    """With `poison` a request that holds it is refused whole with 400, packed or not, and another is accepted."""
+    with FaultCollector(poison=b"span 1") as collector:
+        assert post(collector)[0].status == 400
+        assert post(collector, body=gzip.compress(BODY), **{"Content-Encoding": "gzip"})[0].status == 400
+        assert post(collector, body=BODY.replace(b"span 1", b"span 9"))[0].status == 200
+        assert sorted(span.name for span in collector.spans) == ["span 0", "span 2", "span 9"]
+
+
+def test_a_choosy_collector_may_misbehave_besides() -> None:
+    """Size and poison matter where a request would be accepted; other modes answer as they do."""
+    with FaultCollector(503, max_bytes=1, poison=b"span", times=1) as collector:
+        assert [post(collector)[0].status for _ in range(2)] == [503, 413]
+        collector.mode = "ack_lost"
+        assert post(collector)[0].status == 413
+        assert collector.spans == []
+
+
+def test_poison_that_is_everywhere_is_refused() -> None:
+    """No bytes at all are in every request."""
+    with pytest.raises(ConfigurationError, match=r"Write FaultCollector\(poison="):
+        FaultCollector(poison=b"")
+
+
+def test_a_slow_collector() -> None:
+    """With `delay` the answer comes that much later than the request; when requests came is kept."""
+    with FaultCollector(delay=0.3) as collector:
+        began = monotonic()
+        assert post(collector)[0].status == 200
+        assert monotonic() - began >= 0.3
+        assert post(collector)[0].status == 200
+        first, second = collector.requests
+        assert began <= first.arrived <= second.arrived - 0.3
+
+
 def test_bomb() -> None:
     """A small answer inflates to 300 MB."""
     with FaultCollector("bomb") as collector:
@@ -191,11 +246,12 @@ def test_waiting() -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("mode", ["healthy", "refused", "silent", "deaf", "drip"])
+@pytest.mark.parametrize("mode", ["healthy", "refused", "silent", "deaf", "drip", "slow"])
 def test_it_leaves_nothing_behind(mode: str) -> None:
     """On leaving, its threads have ended and its port is free, whatever it was doing."""
     before = threading.active_count()
-    with FaultCollector(mode) as collector:  # type: ignore[arg-type]  # one of its modes
+    slow = mode == "slow"
+    with FaultCollector("healthy" if slow else mode, delay=60.0 if slow else 0.0) as collector:  # type: ignore[arg-type]  # one of its modes
         idle = socket.socket()
         idle.connect_ex(("127.0.0.1", collector.port))
         if mode not in ("refused", "deaf", "healthy"):
