@@ -52,6 +52,10 @@ ACTUAL_VALUE = "ml.ground_truth.value"
 LABEL_RESULT = "ml.ground_truth.result"
 LABEL_TIME = "ml.ground_truth.time"
 
+EXPORTER = "otel_ml.exporter.name"
+SIGNAL = "otel_ml.exporter.signal"
+DROP_REASON = "otel_ml.drop.reason"
+
 ERROR_TYPE = "error.type"
 CODE_FUNCTION = "code.function.name"
 CODE_FILE = "code.file.path"
@@ -116,7 +120,7 @@ ATTRIBUTES = (
     Text(PREDICTED_VALUE, "The predicted number, where `output=` asked for it. Spans and events only."),
     Text(SCORE, "The predicted score, where one was given. Events only."),
     Text(STAGE, "A part of the call: `preprocess`, `inference`, `postprocess`, ..."),
-    Text(SAMPLING_REASON, "Why an unsampled call has a span after all: `slow` or `error`. Spans only."),
+    Text(SAMPLING_REASON, "Why an unsampled call or run has a span after all: `slow` or `error`. Spans only."),
     Text(INPUT_TYPE, "Class of the object given to `call.inputs`. Spans only."),
     Text(INPUT_SHAPE, "Its shape. Spans only."),
     Text(INPUT_DTYPE, "Its dtype. Spans only."),
@@ -141,6 +145,9 @@ ATTRIBUTES = (
     Text(ACTUAL_VALUE, "The number that turned out to be right. Events only."),
     Text(LABEL_TIME, "The label's own time (ISO 8601), where one was given. Events only."),
     Text(LABEL_RESULT, "`matched`, `unmatched`, `duplicate` or `expired`."),
+    Text(EXPORTER, "One of the exporters given to `configure`, as `health()` names it: `otlp-0`."),
+    Text(SIGNAL, "`spans`, `events` or `metrics`."),
+    Text(DROP_REASON, "Why records were dropped: [the reasons](exporters.md#what-became-of-it)."),
     Text(ERROR_TYPE, "Class of the exception; its text is not recorded."),
     Text(CODE_FUNCTION, "Function in which the exception was raised. Spans only."),
     Text(CODE_FILE, "File in which the exception was raised. Spans only."),
@@ -245,30 +252,34 @@ EVALUATION_CONFUSIONS = Instrument(
 GROUND_TRUTH_LABELS = Instrument(
     "ml.ground_truth.labels", "counter", "{label}", "Labels received, by what became of them.", (*_ID, LABEL_RESULT)
 )
+_WAY = (EXPORTER, SIGNAL)
+
+EXPORTER_CREATED = Instrument(
+    "otel_ml.exporter.created", "counter", "{record}", "Spans, events and metric points meant for an exporter.", _WAY
+)
+EXPORTER_DELIVERED = Instrument(
+    "otel_ml.exporter.delivered", "counter", "{record}", "Those of them that it has taken.", _WAY
+)
+EXPORTER_DROPPED = Instrument(
+    "otel_ml.exporter.dropped", "counter", "{record}", "Those that were lost; absent where none was.",
+    (*_WAY, DROP_REASON),
+)  # fmt: skip
+EXPORTER_QUEUED = Instrument(
+    "otel_ml.exporter.queued", "updowncounter", "{record}", "Those that wait in memory at this moment.", _WAY
+)
+EXPORTER_SPOOLED = Instrument(
+    "otel_ml.exporter.spooled",
+    "updowncounter",
+    "{record}",
+    "Those that wait on disk; absent where none ever did.",
+    _WAY,
+)
 
 METRICS = (
-    PREDICTION_DURATION,
-    PREDICTION_STAGE_DURATION,
-    PREDICTION_ACTIVE,
-    PREDICTION_SAMPLES,
-    PREDICTION_ERRORS,
-    PREDICTION_BATCH_SIZE,
-    TRAINING_DURATION,
-    TRAINING_EPOCH_DURATION,
-    TRAINING_STEP_DURATION,
-    TRAINING_TIME,
-    TRAINING_EPOCHS,
-    TRAINING_STEPS,
-    TRAINING_SAMPLES,
-    TRAINING_LOSS,
-    TRAINING_LEARNING_RATE,
-    TRAINING_GRADIENT_NORM,
-    TRAINING_NONFINITE,
-    TRAINING_CHECKPOINT_DURATION,
-    EVALUATION_ACCURACY,
-    EVALUATION_PRECISION,
-    EVALUATION_RECALL,
-    EVALUATION_F1,
-    EVALUATION_CONFUSIONS,
-    GROUND_TRUTH_LABELS,
-)
+    PREDICTION_DURATION, PREDICTION_STAGE_DURATION, PREDICTION_ACTIVE, PREDICTION_SAMPLES, PREDICTION_ERRORS,
+    PREDICTION_BATCH_SIZE, TRAINING_DURATION, TRAINING_EPOCH_DURATION, TRAINING_STEP_DURATION, TRAINING_TIME,
+    TRAINING_EPOCHS, TRAINING_STEPS, TRAINING_SAMPLES, TRAINING_LOSS, TRAINING_LEARNING_RATE,
+    TRAINING_GRADIENT_NORM, TRAINING_NONFINITE, TRAINING_CHECKPOINT_DURATION, EVALUATION_ACCURACY,
+    EVALUATION_PRECISION, EVALUATION_RECALL, EVALUATION_F1, EVALUATION_CONFUSIONS, GROUND_TRUTH_LABELS,
+    EXPORTER_CREATED, EXPORTER_DELIVERED, EXPORTER_DROPPED, EXPORTER_QUEUED, EXPORTER_SPOOLED,
+)  # fmt: skip

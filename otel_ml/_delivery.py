@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
@@ -99,6 +101,7 @@ class Parts:
 
     `interval` is the seconds between metric exports, `delay` the longest that spans and events wait for a batch.
     Parts that are `Packs` have what cannot be delivered at once kept in `spool`.
+    `health` is a folder beside what an exporter writes on this machine: `otel-ml doctor` reads there what became of it.
     Each part's `shutdown()` frees files and sockets; it is called once, from the sender's thread.
     """
 
@@ -108,6 +111,7 @@ class Parts:
     interval: float = 60.0
     delay: float = 1.0
     spool: Spool | None = None
+    health: Path | None = None
 
 
 class Exporter(Protocol):

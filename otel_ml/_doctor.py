@@ -1,4 +1,4 @@
-"""`otel-ml doctor`: where telemetry goes, whether it is answered there, what is installed, what to type otherwise."""
+"""`otel-ml doctor`: where telemetry goes, whether it is answered there, what became of it, what to type otherwise."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from otel_ml._doctor_health import as_lines, as_programs
 from otel_ml._doctor_probe import Probed, probe
 from otel_ml._doctor_settings import Configured, configured, hearing
 from otel_ml._doctor_versions import Installed, install, installed
+from otel_ml._health_file import Report, read
 from otel_ml._terminal import encodable
 
 
@@ -21,7 +23,9 @@ def doctor(app: str | None = None, timeout: float = 5.0, *, as_json: bool = Fals
     found = configured(app)
     with hearing() as heard:
         probed = probe(found.exporters, found.resource, timeout)
-    findings = Findings(found, probed, installed(), [*found.notes, *dict.fromkeys(heard)])
+    folders = dict.fromkeys(one.health for one in probed if one.health is not None)
+    reports = [report for folder in folders for report in read(folder)]
+    findings = Findings(found, probed, installed(), [*found.notes, *dict.fromkeys(heard)], reports)
     print(as_data(findings) if as_json else as_text(findings))
     return 0 if findings.ok else 1
 
@@ -34,6 +38,7 @@ class Findings:
     probed: Sequence[Probed]
     installed: Sequence[Installed]
     notes: Sequence[str]
+    reports: Sequence[Report] = ()
 
     @property
     def ok(self) -> bool:
@@ -53,6 +58,7 @@ def as_data(findings: Findings) -> str:
             {"where": one.where, "ok": one.ok, "answers": [asdict(answer) for answer in one.answers]}
             for one in findings.probed
         ],
+        "programs": as_programs(findings.reports),
         "notes": list(findings.notes),
         "installed": {one.name: one.version for one in findings.installed},
         "to_install": {one.name: _command(one) for one in findings.installed if one.version is None},
@@ -73,6 +79,7 @@ def as_text(findings: Findings) -> str:
             f"{_mark(findings.ok)}  no exporter",
             "           Nothing leaves this program. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).",
         ]
+    lines += as_lines(findings.reports, " " * MARGIN)
     lines += [f"\nNote: {note}" for note in findings.notes]
     return "\n".join([*lines, "", *_versions(findings.installed), "", _summary(findings)])
 
@@ -116,4 +123,6 @@ def _summary(findings: Findings) -> str:
     bad = [one.where for one in findings.probed if one.ok is False]
     if bad:
         return f"No good answer from: {', '.join(bad)}"
+    if findings.configured.off:
+        return "Nothing is recorded: OTEL_SDK_DISABLED=true switches telemetry off."
     return "Everything answers." if any(one.ok for one in findings.probed) else "There was nothing to ask."

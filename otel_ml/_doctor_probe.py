@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from otel_ml._health_writer import health_folder
 from otel_ml._members import is_exporter, sort
 from otel_ml._places import Only
 from otel_ml._store import Store
@@ -41,10 +42,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """An exporter, and its answers."""
+    """An exporter, its answers, and the folder where programs write what became of telemetry meant for it."""
 
     where: str
     answers: tuple[Answer, ...]
+    health: Path | None = None
 
     @property
     def ok(self) -> bool | None:
@@ -69,14 +71,15 @@ def _probe(given: object, resource: Resource, timeout: float) -> Probed:
         # A function of the user's, whose exception may hold what must not be shown.
         return Probed(_name(given), (Answer("setup", False, f"{_name(given)} raised {type(error).__name__}"),))
     place = made.place if isinstance(made, Only) else made
+    folder = health_folder([parts for _, _, parts, _ in found])
     if isinstance(place, Local):
-        return Probed(place.describe(), (_store(place, min(timeout, PATIENCE)),))
+        return Probed(place.describe(), (_store(place, min(timeout, PATIENCE)),), folder)
     if isinstance(place, Console):
         return Probed(place.describe(), (Answer("stream", True, "is there"),))
     for _, where, parts, _ in found:
         asked = _signals(parts)
         if asked:
-            return Probed(where, _ask_all(asked, timeout))
+            return Probed(where, _ask_all(asked, timeout), folder)
     return Probed(_name(made), (Answer("export", None, "not probed: it is not one of otel_ml's own"),))
 
 

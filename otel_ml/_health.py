@@ -39,12 +39,17 @@ class Health:
 
     `refused` counts values a host's SDK does not take (negatives in a histogram), `unread` tensors on a device that were
     left out because 1,024 waited to be read, `failures` how often a task of ours failed without the program noticing.
+
+    `unkept` counts, over the whole process, the failed or slow calls that sampling had left out and that got no span
+    afterwards, because ten had one in that second. The metrics know them, so nothing is lost: they are no part of
+    `dropped`.
     """
 
     exporters: tuple[ExporterHealth, ...] = ()
     refused: int = 0
     unread: int = 0
     failures: dict[str, int] = field(default_factory=dict[str, int])
+    unkept: int = 0
 
     @property
     def dropped(self) -> int:
@@ -54,6 +59,12 @@ class Health:
             + self.unread
             + sum(sum(account.dropped.values()) for exporter in self.exporters for account in exporter.signals.values())
         )
+
+    @property
+    def waiting(self) -> int:
+        """Records and points that are neither delivered nor lost, over all exporters and signals: in memory and on disk."""
+        accounts = [account for exporter in self.exporters for account in exporter.signals.values()]
+        return sum(account.queued + account.spooled for account in accounts)
 
     @property
     def ok(self) -> bool:

@@ -156,15 +156,19 @@ class Recorder:
 
 
 def metrics(data: MetricsData) -> Iterator[Metric]:
-    """Iterate over all metrics of a collection."""
-    for resource in data.resource_metrics:
-        for scope in resource.scope_metrics:
-            yield from scope.metrics
+    """Iterate over the metrics of a collection; those of exporters differ from reader to reader, and are left out."""
+    return (metric for metric in _all(data) if not metric.name.startswith("otel_ml.exporter."))
 
 
 def points(data: MetricsData, name: str) -> list[Point]:
     """Return the points of one metric."""
-    return [point for metric in metrics(data) if metric.name == name for point in metric.data.data_points]
+    return [point for metric in _all(data) if metric.name == name for point in metric.data.data_points]
+
+
+def _all(data: MetricsData) -> Iterator[Metric]:
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            yield from scope.metrics
 
 
 def attributes_of(event: ReadableLogRecord) -> dict[str, object]:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from otel_ml import _catalog
+from otel_ml._reasons import REASONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -47,6 +48,13 @@ def test_page_of_names_is_the_catalogues() -> None:
     generator = load(ROOT / "docs" / "generate.py")
 
     assert generator.render() == generator.PAGE.read_text(encoding="utf-8"), "type: make docs"
+
+
+def test_every_reason_for_a_loss_is_in_the_docs() -> None:
+    """The page on exporters says of each reason what the doctor says of it."""
+    page = (ROOT / "docs" / "exporters.md").read_text(encoding="utf-8").partition("## What became of it")[2]
+
+    assert [reason for reason, said in REASONS.items() if f"| `{reason}` | {said} |" not in page] == []
 
 
 def test_every_attribute_of_a_metric_is_explained() -> None:

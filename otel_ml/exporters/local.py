@@ -50,12 +50,18 @@ class Local:
     def build(self, resource: Resource) -> Parts:  # records bring their resource along
         """Make the three exporters; nothing is opened before the first batch."""
         from otel_ml._delivery import Parts
+        from otel_ml._health_file import beside
         from otel_ml._store import Store
         from otel_ml.exporters._local_parts import LocalEvents, LocalMetrics, LocalSpans
 
         store = Store(self._file(), max_bytes=self.max_bytes, max_age=self.max_age)
         return Parts(
-            spans=LocalSpans(store), metrics=LocalMetrics(store), events=LocalEvents(store), interval=5.0, delay=0.2
+            spans=LocalSpans(store),
+            metrics=LocalMetrics(store),
+            events=LocalEvents(store),
+            interval=5.0,
+            delay=0.2,
+            health=beside(store.path),
         )
 
     def describe(self) -> str:
