@@ -10,7 +10,7 @@ SELFWATCH := .venv-self/.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all bench bench-quick lint format docs clean
+.PHONY: help demo test test-all soak bench bench-quick lint format docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,11 +27,16 @@ test-all: $(DEV) $(LOWEST) $(SELFWATCH) ## Run what `make test` leaves out: slow
 	.venv-lowest/bin/python -m pytest -m "not slow and not checkout"
 	.venv-self/bin/python -m pytest tests/selfwatch
 
+soak: $(DEV) ## Half an hour of faults at random, with a recorded seed: make soak SECONDS=60 SEED=7
+	.venv/bin/python -m tests.faults.soak --seconds $(or $(SECONDS),1800) $(if $(SEED),--seed $(SEED))
+
 bench: $(DEV) ## Measure the cost of every path beside the same telemetry written by hand
 	.venv/bin/python benchmarks/overhead.py
+	.venv/bin/python benchmarks/throughput.py
 
 bench-quick: $(DEV) ## The same in a minute or two; fails where a figure is far off
 	.venv/bin/python benchmarks/overhead.py --quick
+	.venv/bin/python benchmarks/throughput.py --seconds 10
 
 lint: $(DEV) ## Check style, types, import layers and spelling
 	.venv/bin/ruff check .

@@ -43,32 +43,43 @@ class Backlog:
         self._look_at = self._try_at = 0.0
         self._told = False
 
-    def look(self) -> None:
-        """Take over what processes have left that ended, at most once a minute."""
-        if self._root is None or monotonic() < self._look_at:
+    def look(self, *, now: bool = False) -> None:
+        """Take over what processes have left that ended: once a minute, or `now`, at most once a second."""
+        if self._root is None or monotonic() < self._look_at - (_AGAIN - 1.0 if now else 0.0):
             return
         with self._lock:
             self._look_at = monotonic() + _AGAIN
             try:
                 self._claim()
+            except FileNotFoundError:
+                # Somebody was done with the folder at this moment.
+                return
             except OSError as error:
                 self._complain(error)
 
     def put(self, parcel: Parcel) -> bool:
         """Keep a parcel; False if it cannot be kept now, and is still the caller's."""
-        if self._root is None or monotonic() < self._try_at or max(map(len, parcel.records)) > _segment.MAX_FRAME:
+        if (
+            self._root is None
+            or monotonic() < self._try_at
+            or max(map(len, parcel.records), default=0) > _segment.MAX_FRAME
+        ):
             return False
-        data, count = _segment.write(parcel), parcel.count
         with self._lock:
             try:
-                self._append(data, count)
+                self._append(parcel)
+            except FileNotFoundError as error:
+                self._begin_anew()
+                if not self._appended(parcel):
+                    self._complain(error)
+                    return False
             except OSError as error:
                 # What is oldest makes room for what is new.
-                if error.errno not in _NO_ROOM or not self._drop_oldest() or not self._appended(data, count):
+                if error.errno not in _NO_ROOM or not self._drop_oldest() or not self._appended(parcel):
                     self._complain(error)
                     return False
             self._told = False
-        self._tally.spool(count)
+        self._tally.spool(parcel.count)
         return True
 
     def load(self) -> Load | None:
@@ -128,17 +139,24 @@ class Backlog:
             self._tally.settle(load.count, rejected, spooled=True)
         self._tally.drop(load.reason, load.lost, spooled=load.lost)
 
-    def _append(self, data: bytes, count: int) -> None:
+    def _append(self, parcel: Parcel) -> None:
         if self._own is None:
             self._own = _shelf.begin(self._folder())
         if self._own.full(min(SEGMENT_BYTES, self._limit // 8)):
             self._own.close_segment()
             self._make_room()
-        self._own.put(data, count)
+        self._own.put(parcel)
 
-    def _appended(self, data: bytes, count: int) -> bool:
+    def _begin_anew(self) -> None:
+        """Somebody has deleted our folder: what was in it is counted when it comes to be read, and a new one is made."""
+        if self._own is not None:
+            self._own.close_segment()
+            self._left_by_others.append(self._own)
+            self._own = None
+
+    def _appended(self, parcel: Parcel) -> bool:
         try:
-            self._append(data, count)
+            self._append(parcel)
         except OSError:
             return False
         return True
@@ -179,6 +197,9 @@ class Backlog:
         return any(segment.path == path for shelf in self._shelves() for segment in shelf.segments)
 
     def _claim(self) -> None:
+        assert self._root is not None  # noqa: S101  # whoever looks has a root
+        if not (self._root / f"v{VERSION}" / self._destination).exists():
+            return
         folder = self._folder()
         oldest = time_ns() - MAX_AGE * 1_000_000_000
         for one in sorted(folder.iterdir()):

@@ -161,7 +161,7 @@ def labelled(quarters: Sequence[Quarter]) -> str:
 
 
 def fates(health: Health) -> str:
-    """Return a line for each place: what it took, and what was lost and why."""
+    """Return a line for each place: what it took, what waits for it on disk, and what was lost and why."""
     return "\n".join(line for exporter in health.exporters for line in _fate(exporter))
 
 
@@ -172,7 +172,12 @@ def _fate(exporter: ExporterHealth) -> list[str]:
         for signal, account in exporter.signals.items()
         for reason, count in sorted(account.dropped.items())
     ]
+    waits = [
+        f"{account.spooled:,} {_COUNTED[signal]}" for signal, account in exporter.signals.items() if account.spooled
+    ]
     lines = [f"{exporter.where} took {', '.join(took)}."]
+    if waits:
+        lines.append(f"  waits on disk until it answers: {', '.join(waits)}")
     return [*lines, f"  lost: {', '.join(lost)}"] if lost else lines
 
 

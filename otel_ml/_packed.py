@@ -69,10 +69,10 @@ class PackedOutbox:
         """Whether something has been taken and not been settled."""
         return bool(self._memory or self._sending or self.tally.spooled)
 
-    def look(self) -> None:
-        """Take over what earlier processes left on disk for the same destination."""
+    def look(self, *, now: bool = False) -> None:
+        """Take over what processes that have ended left on disk for the same destination."""
         if self._backlog is not None:
-            self._backlog.look()
+            self._backlog.look(now=now)
 
     def take(self, queue: deque[object | None]) -> bool:
         """Take a batch and write it to disk; False if there is none, or what was taken before has no place yet."""

@@ -21,8 +21,9 @@ class Pauses:
         self._failures, self.not_before, self._asked = 0, 0.0, 0.0
 
     def ready(self, force: bool) -> bool:
-        """Say whether it is time to try; `force` tries at once where not much has failed."""
-        return (force and self._failures < 2) or monotonic() >= self.not_before
+        """Say whether it is time to try; `force` tries at once where not much has failed and nobody asked for a pause."""
+        now = monotonic()
+        return now >= self.not_before or (force and self._failures < 2 and now >= self._asked)
 
     def forgive(self) -> None:
         """Have one try made now, because somebody asked for it; but not before the other side wants to be asked."""

@@ -45,6 +45,7 @@ class Sender:
     ) -> None:
         self._name, self._parts, self._ways, self._queues = name, parts, ways, queues
         self._collect, self._each_round = collect, each_round
+        self.each_minute: Callable[[], None] = _nothing
         # Exporters that the next state goes on using are flushed, but not shut down.
         self.shared = False
         self.keeps = any(way.keeps for way in ways.values())
@@ -55,11 +56,22 @@ class Sender:
         self._keeper: threading.Thread | None = None
         self._draining = threading.Lock()
         self._ended = False
+        # Records lost by the time of the last flush.
+        self._lost = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is neither delivered nor dropped."""
+        return any(way.waiting for way in self._ways.values()) or any(self._queues.values())
 
     @property
     def running(self) -> bool:
         """Whether the sending thread is at work."""
         return self.thread is not None and self.thread.is_alive()
+
+    def is_current(self) -> bool:
+        """Say whether this is called in one of its threads."""
+        return threading.current_thread() in (self.thread, self._keeper)
 
     def start(self) -> None:
         """Start the threads; the caller sees to it that this happens once."""
@@ -76,26 +88,29 @@ class Sender:
             return
         self.thread = thread
 
-    def drain(self, patience: float = -1) -> None:
-        """Take all there is in the queues, as far as there is a place for it."""
-        if not self._draining.acquire(timeout=patience):
+    def drain(self, until: float | None = None) -> None:
+        """Take all there is in the queues, as far as there is a place for it, in turns; stop `until` then."""
+        if not self._draining.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
             return
         try:
             for signal, queue in self._queues.items():
-                way = self._ways.get(signal)
-                if way is None:
+                if signal not in self._ways:
                     queue.clear()
-                    continue
-                while way.keeps and way.take(queue):
-                    pass
+            taking = [
+                (way, self._queues[signal])
+                for signal, way in self._ways.items()
+                if signal in self._queues and way.keeps
+            ]
+            while taking and (until is None or monotonic() < until):
+                taking = [(way, queue) for way, queue in taking if way.take(queue)]
         finally:
             self._draining.release()
 
     def finish(self) -> bool:
         """Settle what is left and shut the exporters down; True if nothing was left."""
         self._end()
-        left = any(way.waiting for way in self._ways.values()) or any(self._queues.values())
-        self.abandon()
+        left = self.waiting
+        self.abandon(monotonic() + _PATIENCE)
         for part in (self._parts.spans, self._parts.metrics, self._parts.events):
             if part is not None and not self.shared:
                 try:
@@ -104,11 +119,10 @@ class Sender:
                     failed(f"shut down {self._name}")
         return not left
 
-    def abandon(self) -> None:
-        """Keep on disk what a sender that did not end in time still holds; count the rest as dropped."""
+    def abandon(self, until: float) -> None:
+        """Keep on disk, until then, what a sender that did not end in time still holds; count the rest as dropped."""
         self._end()
-        until = monotonic() + _PATIENCE
-        self.drain(_PATIENCE)
+        self.drain(until)
         for signal, queue in self._queues.items():
             lost = sum(1 for held in list(queue) if held is not None)
             queue.clear()
@@ -132,21 +146,20 @@ class Sender:
                     if isinstance(way, PackedOutbox):
                         way.look()
                 self.drain()
+                self._await(self.hurry, KEEP_EVERY)
             except BaseException:  # what a record of somebody else's raises must not end this thread for ever
-                failed(f"keep for {self._name}")
-            try:
-                self.hurry.get(timeout=KEEP_EVERY)
-            except Empty:
-                continue
+                _survive(f"keep for {self._name}")
 
     # ------------------------------------------------------------------------------------- in the sender
     def _run(self) -> None:
         # Instrumentations of HTTP clients must not watch our own requests; a context does not cross threads.
         context_api.attach(Context({SUPPRESS_KEY: True}))
         next_metrics = monotonic() + self._parts.interval
-        while True:
-            request = self._next_request(min(self._parts.delay, max(0.0, next_metrics - monotonic())))
+        request: Request | None = None
+        while request is None or not request.last:
             try:
+                request = None
+                request = self._await(self.wake, min(self._parts.delay, max(0.0, next_metrics - monotonic())))
                 self._each_round()
                 if request is None:
                     self._send_queued(monotonic() + _LONGEST, next_metrics)
@@ -161,31 +174,36 @@ class Sender:
                 # Here and not where they are counted: a log handler may block, and callers count too.
                 for way in self._ways.values():
                     way.tally.tell_losses()
+                self.each_minute()
             except BaseException:  # a user's callback may raise SystemExit, which would end the sender for ever
-                failed(f"send to {self._name}")
+                _survive(f"send to {self._name}")
                 if request is not None:
                     request.answer(False)
-            if request is not None and request.last:
-                return
 
-    def _next_request(self, delay: float) -> Request | None:
+    def _await(self, requests: SimpleQueue[Request | None], seconds: float) -> Request | None:
         try:
-            return self.wake.get(timeout=max(delay, 0.001))
+            return requests.get(timeout=max(seconds, 0.001))
         except Empty:
             return None
 
     def _send_all(self, request: Request) -> bool:
-        deadline = request.deadline
+        # An exchange that is under way when whoever flushes waits no longer may end well all the same.
+        deadline = request.deadline if request.last else max(request.deadline, monotonic() + _LONGEST)
+        until = request.deadline
         if not request.last:
             for way in self._ways.values():
                 way.pauses.forgive()
+                if isinstance(way, PackedOutbox):
+                    # Children that have ended, say: what they left is sent along.
+                    way.look(now=True)
         # Metrics first: one request holds them all, while the queues may take longer than there is time.
         self._send_metrics(deadline, force=True)
-        self._send_queued(deadline, deadline, force=True)
-        while (pause := self._worth_waiting(deadline, last=request.last)) is not None:
+        self._send_queued(deadline, until, force=True)
+        while (pause := self._worth_waiting(until, last=request.last)) is not None:
             sleep(pause)
-            self._send_queued(deadline, deadline, force=True)
-        return not any(way.waiting for way in self._ways.values()) and not any(self._queues.values())
+            self._send_queued(deadline, until, force=True)
+        lost, self._lost = self._lost, sum(sum(way.tally.dropped.values()) for way in self._ways.values())
+        return not self.waiting and lost == self._lost
 
     def _worth_waiting(self, deadline: float, *, last: bool) -> float | None:
         """Return the seconds until a place that failed is tried again, or None if nobody is to be kept waiting for it."""
@@ -220,3 +238,17 @@ class Sender:
         while way.waiting and way.pauses.ready(force) and monotonic() < deadline:
             if not way.send(deadline):
                 break
+
+
+def _nothing() -> None:
+    """What is done every minute until there is something to do."""
+
+
+def _survive(task: str) -> None:
+    """Count what went wrong and go on, whatever a log handler of the user's makes of the line."""
+    try:
+        failed(task)
+    except Exception:
+        raise
+    except BaseException:  # it has been counted; a thread of ours is nothing that SystemExit is for
+        pass

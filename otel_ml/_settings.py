@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from otel_ml._shield import tell
 from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,14 +62,16 @@ def exporter_names() -> list[str] | None:
     return None if value is None or not value.strip() else [name.strip().lower() for name in value.split(",")]
 
 
+SIGNALS = {"spans": "OTEL_TRACES_EXPORTER", "metrics": "OTEL_METRICS_EXPORTER", "events": "OTEL_LOGS_EXPORTER"}
+
+
 def otel_exporter_names() -> dict[str, frozenset[str]] | None:
     """Return what OpenTelemetry's own variables ask for: signals by exporter, or None if they ask for nothing.
 
     `OTEL_{TRACES,METRICS,LOGS}_EXPORTER` name `otlp`, `console` or `none`, `otlp` where they are not set; an OTLP
     endpoint alone asks for `otlp`.
     """
-    variables = {"spans": "OTEL_TRACES_EXPORTER", "metrics": "OTEL_METRICS_EXPORTER", "events": "OTEL_LOGS_EXPORTER"}
-    given = {signal: os.environ.get(variable, "").strip().lower() for signal, variable in variables.items()}
+    given = {signal: os.environ.get(variable, "").strip().lower() for signal, variable in SIGNALS.items()}
     endpoint = any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ)
     if not endpoint and not any(given.values()):
         return None
@@ -77,6 +81,18 @@ def otel_exporter_names() -> dict[str, frozenset[str]] | None:
             if name.strip() and name.strip() != "none":
                 asked.setdefault(name.strip(), set()).add(signal)
     return {name: frozenset(signals) for name, signals in asked.items()}
+
+
+def milliseconds(variable: str) -> float | None:
+    """Return a duration of OpenTelemetry's, which are in milliseconds, in seconds; None if it is not set or is none."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value / 1e3
+    tell(f"otlp:{variable}", f"otel_ml does not understand {variable} and leaves it out. Write it in milliseconds.")
+    return None
 
 
 def disabled() -> bool:

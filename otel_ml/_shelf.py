@@ -7,50 +7,27 @@ it ends; then another process may claim the folder and send what is in it.
 from __future__ import annotations
 
 import os
-import stat
+import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
 from time import time_ns
-from zlib import crc32
 
 from otel_ml import _segment
 from otel_ml._delivery import Parcel
+from otel_ml._segment_file import ACKNOWLEDGED, NOFOLLOW, SEGMENT, Segment, acknowledge, content, found
 
-try:
+# Windows has none, and no spool.
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: there is no spool
-    fcntl = None  # type: ignore[assignment]  # told apart where it is used
 
 # A segment is closed when it has grown past this; room is made by deleting whole ones.
 SEGMENT_BYTES = 1024 * 1024
 # A drained segment that is no larger goes on being written to.
 _SMALL = 64 * 1024
-# As much of a file is read at once; no segment of ours is larger.
-_MOST_READ = 2 * _segment.MAX_FRAME
 FULL, CORRUPT = "spool_full", "spool_corrupt"
 
-_LEASE, _SEGMENT, _ACKNOWLEDGED = "lease", ".seg", ".ack"
-_ACK = Struct("<Q")
-_CHECK = Struct("<I")
-
-
-class Segment:
-    """One file: what was written into it, and how far it has been delivered. Counts are records of the account."""
-
-    __slots__ = ("busy", "count", "path", "position", "settled", "size")
-
-    def __init__(self, path: Path, size: int = 0, count: int = 0, position: int = 0) -> None:
-        self.path, self.size, self.count, self.position = path, size, count, position
-        self.settled = 0
-        # Something read from it is on its way.
-        self.busy = False
-
-    @property
-    def left(self) -> int:
-        """Records that are neither delivered nor dropped."""
-        return self.count - self.settled
+_LEASE = "lease"
 
 
 class Load:
@@ -79,9 +56,10 @@ class Shelf:
         """Records in it."""
         return sum(segment.left for segment in self.segments)
 
-    def put(self, data: bytes, count: int) -> None:
-        """Append the frames of a parcel; leaves the file as it was if there is no room for all of it."""
+    def put(self, parcel: Parcel) -> None:
+        """Append a parcel; leaves the file as it was if there is no room for all of it."""
         segment = self.segments[-1] if self._writer >= 0 else self._begin()
+        data = _segment.write(parcel, segment.key)
         try:
             written = os.write(self._writer, data)
             while written < len(data):
@@ -91,7 +69,7 @@ class Shelf:
                 os.ftruncate(self._writer, segment.size)
             raise
         segment.size += len(data)
-        segment.count += count
+        segment.count += parcel.count
 
     def full(self, limit: int) -> bool:
         """Say whether the next parcel begins a new segment."""
@@ -123,14 +101,14 @@ class Shelf:
         if segment.position >= segment.size and (not writing or segment.size > _SMALL):
             self.remove(segment)
         else:
-            _acknowledge(segment.path, segment.position)
+            acknowledge(segment.path, segment.position)
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment."""
         if self._writer >= 0 and segment is self.segments[-1]:
             self.close_segment()
         self.segments.remove(segment)
-        for path in (segment.path, segment.path.with_suffix(_ACKNOWLEDGED)):
+        for path in (segment.path, segment.path.with_suffix(ACKNOWLEDGED)):
             with suppress(FileNotFoundError):
                 path.unlink()
 
@@ -143,6 +121,8 @@ class Shelf:
                     self.remove(segment)
                 (self.folder / _LEASE).unlink()
                 self.folder.rmdir()
+                # Fails where others have something in it; where they are about to, they make it again.
+                self.folder.parent.rmdir()
         self.disown()
 
     def disown(self) -> None:
@@ -157,21 +137,21 @@ class Shelf:
     def _begin(self) -> Segment:
         # By the clock, so that folders can be read in order; but never backwards, whatever the clock does.
         self._latest = max(self._latest + 1, time_ns())
-        segment = Segment(self.folder / f"{self._latest:020d}{_SEGMENT}")
-        self._writer = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _NOFOLLOW, 0o600)
+        segment = Segment(self.folder / f"{self._latest:020d}{SEGMENT}")
+        self._writer = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | NOFOLLOW, 0o600)
         self.segments.append(segment)
         return segment
 
     def _load(self, segment: Segment, most_records: int, most_bytes: int) -> Load:
         reason = CORRUPT
         try:
-            data = _content(segment.path, segment.position, segment.size)
+            data = content(segment.path, segment.position, segment.size)
         except FileNotFoundError:
             # Another process has made room.
             data, reason = b"", FULL
         parcels: list[Parcel] = []
         end, records = segment.size, 0
-        for parcel, parcel_end in _segment.read(data):
+        for parcel, parcel_end in _segment.read(data, segment.key):
             if parcels and (records + parcel.count > most_records or parcel_end > most_bytes):
                 break
             parcels.append(parcel)
@@ -188,7 +168,7 @@ def begin(parent: Path) -> Shelf:
     name = f"{os.getpid()}-{os.urandom(6).hex()}"
     hidden, folder = parent / f".{name}", parent / name
     hidden.mkdir(mode=0o700)
-    lease = os.open(hidden / _LEASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
+    lease = os.open(hidden / _LEASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o600)
     try:
         _lock(lease)
         hidden.rename(folder)
@@ -204,7 +184,7 @@ def claim(folder: Path) -> Shelf | None:
     if str(folder) in _ours or folder.name.startswith("."):
         return None
     try:
-        lease = os.open(folder / _LEASE, os.O_RDWR | _NOFOLLOW)
+        lease = os.open(folder / _LEASE, os.O_RDWR | NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
@@ -218,10 +198,10 @@ def claim(folder: Path) -> Shelf | None:
         return None
     _ours.add(str(folder))
     shelf = Shelf(folder, lease)
-    for path in sorted(folder.glob(f"*{_SEGMENT}")):
-        found = _found(path)
-        if found is not None:
-            shelf.segments.append(found)
+    for path in sorted(folder.glob(f"*{SEGMENT}")):
+        left = found(path)
+        if left is not None:
+            shelf.segments.append(left)
     return shelf
 
 
@@ -229,7 +209,7 @@ def segments(parent: Path) -> list[tuple[str, int, Path, bool]]:
     """Return all segments below `parent`, oldest first: name, bytes, path, and whether it is its folder's newest."""
     found: list[tuple[str, int, Path, bool]] = []
     for folder in parent.glob("*/*"):
-        paths = sorted(folder.glob(f"*{_SEGMENT}"))
+        paths = sorted(folder.glob(f"*{SEGMENT}"))
         for path in paths:
             with suppress(OSError):
                 found.append((path.name, path.lstat().st_size, path, path is paths[-1]))
@@ -239,61 +219,21 @@ def segments(parent: Path) -> list[tuple[str, int, Path, bool]]:
 def sweep(folder: Path, oldest_ns: int) -> int:
     """Delete the segments of a shelf that were begun before `oldest_ns`; return how many bytes they had."""
     freed = 0
-    for path in folder.glob(f"*{_SEGMENT}"):
+    for path in folder.glob(f"*{SEGMENT}"):
         if path.name[:20].isdigit() and int(path.name[:20]) < oldest_ns:
             with suppress(OSError):
                 freed += path.lstat().st_size
                 path.unlink()
-                path.with_suffix(_ACKNOWLEDGED).unlink(missing_ok=True)
+                path.with_suffix(ACKNOWLEDGED).unlink(missing_ok=True)
     return freed
-
-
-def _found(path: Path) -> Segment | None:
-    """Return a segment as an earlier process left it; None if it is no file of ours."""
-    try:
-        size = path.lstat().st_size
-        position = min(_acknowledged(path), size)
-        return Segment(path, size, _segment.count(_content(path, position, size)), position)
-    except OSError:
-        return None
-
-
-def _content(path: Path, start: int, end: int) -> bytes:
-    file = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return b""
-        return os.pread(file, min(end - start, _MOST_READ), start)
-    finally:
-        os.close(file)
-
-
-def _acknowledge(path: Path, position: int) -> None:
-    packed = _ACK.pack(position)
-    file = os.open(path.with_suffix(_ACKNOWLEDGED), os.O_WRONLY | os.O_CREAT | _NOFOLLOW, 0o600)
-    try:
-        os.pwrite(file, packed + _CHECK.pack(crc32(packed)), 0)
-    finally:
-        os.close(file)
-
-
-def _acknowledged(path: Path) -> int:
-    """Return how far a segment was delivered; 0 where that cannot be read, for twice is better than never."""
-    try:
-        held = _content(path.with_suffix(_ACKNOWLEDGED), 0, _ACK.size + _CHECK.size)
-    except OSError:
-        return 0
-    whole = len(held) == _ACK.size + _CHECK.size and _CHECK.unpack(held[_ACK.size :])[0] == crc32(held[: _ACK.size])
-    return int(_ACK.unpack(held[: _ACK.size])[0]) if whole else 0
 
 
 def _lock(lease: int) -> None:
     # A lock of POSIX: a forked child does not inherit it, and it ends with the process.
-    fcntl.lockf(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if sys.platform != "win32":
+        fcntl.lockf(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 # Folders of this process: closing another descriptor of their lease would give the lock away.
 _ours: set[str] = set()
 _open: set[Shelf] = set()

@@ -161,7 +161,7 @@ class Sink:
         self.start()
         request = Request(deadline, last=False)
         if self.sender.thread is None:
-            request.answer(not self._waiting())
+            request.answer(not self.sender.waiting)
         else:
             self.sender.wake.put(request)
         return request
@@ -178,20 +178,17 @@ class Sink:
             self.sender.wake.put(request)
         return request
 
-    def abandon(self) -> None:
-        """Keep or count what a sender that did not end in time still holds."""
-        self.sender.abandon()
+    def abandon(self, until: float) -> None:
+        """Keep, until then, or count what a sender that did not end in time still holds."""
+        self.sender.abandon(until)
 
     def account(self) -> dict[str, Account]:
         """Return what became of each signal so far."""
         self._count_refused()
         if self._closed and not self.sender.running:
             # What a caller was just putting in while the sender ended.
-            self.sender.abandon()
+            self.sender.abandon(0.0)
         return {signal: way.tally.account(self._queues.get(signal)) for signal, way in self._ways.items()}
-
-    def _waiting(self) -> bool:
-        return any(way.waiting for way in self._ways.values()) or any(self._queues.values())
 
 
 def _way(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import RLock
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -26,7 +26,8 @@ class Tally:
         self.signal = signal
         self.delivered = self.held = self.spooled = 0
         self.dropped: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        # A finalizer that the garbage collector runs in the middle of a move may ask for the account, or end everything.
+        self._lock = RLock()
         self._told: dict[str, int] = {}
 
     def take(self, queue: deque[Record | None]) -> Sequence[Record]:

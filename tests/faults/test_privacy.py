@@ -51,8 +51,13 @@ def test_no_secret_leaves_the_program(
     assert ended.code == 0, ended.err
     assert found_in((ended.out + ended.err).encode(), SECRETS) == []
     assert found_in(log.read_bytes(), SECRETS) == []
-    stored = b"".join(file.read_bytes() for file in store.parent.iterdir())
+    stored = b"".join(file.read_bytes() for file in store.parent.rglob("*") if file.is_file())
     assert found_in(stored, SECRETS) == []
+    # The spool and what is in it: names of folders and files, too.
+    home = [*(Path(bare_environment["HOME"]) / ".local").rglob("*")]
+    assert home
+    assert found_in(b"".join(file.read_bytes() for file in home if file.is_file()), SECRETS) == []
+    assert found_in("".join(map(str, home)).encode(), SECRETS) == []
     assert found_in(stored, [PUBLIC])
     assert found_in(b"".join(request.body for request in collector.requests), SECRETS) == []
     # Headers are what they were given for; but nothing else is in them.
@@ -72,12 +77,13 @@ def test_the_store_is_for_its_owner_alone(workdir: Path) -> None:
         with otel_ml.predict("churn"):
             pass
         assert otel_ml.flush()
-        files = list((workdir / "made" / "for").iterdir())
+        made = [*(workdir / "made" / "for").rglob("*")]
     finally:
         os.umask(before)
 
-    assert files
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert made
+    assert {stat.S_IMODE(one.stat().st_mode) for one in made if one.is_file()} == {0o600}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in made if one.is_dir()} <= {0o700}
     assert stat.S_IMODE((workdir / "made" / "for").stat().st_mode) == 0o700
 
 

@@ -1,0 +1,77 @@
+"""One file of the spool: what was written into it, and beside it how far it has been delivered."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from struct import Struct
+from zlib import crc32
+
+from otel_ml import _segment
+
+SEGMENT, ACKNOWLEDGED = ".seg", ".ack"
+# Nobody's link is followed, and no child inherits a file.
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+# As much of a file is read at once; no segment of ours is larger.
+_MOST_READ = 2 * _segment.MAX_FRAME
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_ACK = Struct("<Q")
+_CHECK = Struct("<I")
+
+
+class Segment:
+    """One file: what was written into it, and how far it has been delivered. Counts are records of the account."""
+
+    __slots__ = ("busy", "count", "key", "path", "position", "settled", "size")
+
+    def __init__(self, path: Path, size: int = 0, count: int = 0, position: int = 0) -> None:
+        self.path, self.size, self.count, self.position = path, size, count, position
+        self.settled, self.key = 0, _segment.key_of(path.name)
+        # Something read from it is on its way.
+        self.busy = False
+
+    @property
+    def left(self) -> int:
+        """Records that are neither delivered nor dropped."""
+        return self.count - self.settled
+
+
+def found(path: Path) -> Segment | None:
+    """Return a segment as an earlier process left it; None if it is no file of ours."""
+    try:
+        size = path.lstat().st_size
+        position = min(acknowledged(path), size)
+        return Segment(path, size, _segment.count(content(path, position, size), _segment.key_of(path.name)), position)
+    except OSError:
+        return None
+
+
+def content(path: Path, start: int, end: int) -> bytes:
+    file = os.open(path, os.O_RDONLY | NOFOLLOW | _NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return b""
+        return os.pread(file, min(end - start, _MOST_READ), start)
+    finally:
+        os.close(file)
+
+
+def acknowledge(path: Path, position: int) -> None:
+    packed = _ACK.pack(position)
+    file = os.open(path.with_suffix(ACKNOWLEDGED), os.O_WRONLY | os.O_CREAT | NOFOLLOW, 0o600)
+    try:
+        os.pwrite(file, packed + _CHECK.pack(crc32(packed)), 0)
+    finally:
+        os.close(file)
+
+
+def acknowledged(path: Path) -> int:
+    """Return how far a segment was delivered; 0 where that cannot be read, for twice is better than never."""
+    try:
+        held = content(path.with_suffix(ACKNOWLEDGED), 0, _ACK.size + _CHECK.size)
+    except OSError:
+        return 0
+    whole = len(held) == _ACK.size + _CHECK.size and _CHECK.unpack(held[_ACK.size :])[0] == crc32(held[: _ACK.size])
+    return int(_ACK.unpack(held[: _ACK.size])[0]) if whole else 0
