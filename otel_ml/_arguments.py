@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import cast
 
+from otel_ml import _catalog as names
+from otel_ml._values import isinstance_by_type
 from otel_ml.errors import ConfigurationError
 
 
@@ -30,16 +32,47 @@ def checked(
     if labels is not None and not (
         isinstance(labels, Mapping)
         and all(
-            type(key) is str and type(value) in (str, bool, int, float)
+            type(key) is str and key.strip() and type(value) in (str, bool, int, float)
             for key, value in cast("Mapping[object, object]", labels).items()
         )
     ):
         raise ConfigurationError(
             'labels must map names to strings, numbers or booleans. Write labels={"variant": "a"}.'
         )
+    taken = OWN.intersection(cast("Mapping[str, object]", labels or ()))
+    if taken:
+        raise ConfigurationError(
+            f"labels has {min(taken)!r}, which otel_ml sets itself. "
+            'Give the label a name of its own: labels={"variant": "a"}.'
+        )
     if type(spans) is not bool:
         raise ConfigurationError(f"spans must be True or False, not {type(spans).__name__}. Write spans=False.")
 
+
+# What calls and runs say of themselves: a label of that name would pass a call off as another model's.
+OWN = frozenset(
+    {
+        names.OPERATION, names.MODEL, names.VERSION, names.ERROR_TYPE, names.OVERFLOW, names.BATCH_SIZE, names.OUTCOME,
+        names.PREDICTION_ID, names.SAMPLING_REASON, names.RUN_ID, names.RUN_OUTCOME,
+    }
+)  # fmt: skip
+
+
+def decorable(function: object, verb: str) -> None:
+    """Raise `ConfigurationError` for what is not called, and for a class: calling it makes an object."""
+    # By type: an object may say that its class is another.
+    if isinstance_by_type(type(function), type):
+        raise ConfigurationError(
+            f"{verb} cannot decorate a class ({name_of(cast('type', function))}). "
+            f"Put @otel_ml.{verb} above its method that {_DOES[verb]}."
+        )
+    if not callable(function):
+        raise ConfigurationError(
+            f"{verb} cannot decorate {type(function).__name__!r}. Put @otel_ml.{verb} above a function."
+        )
+
+
+_DOES = {names.PREDICT: "predicts", names.TRAIN: "trains"}
 
 # The first argument of a method is not data.
 _RECEIVERS = frozenset({"self", "cls", "mcs"})
@@ -72,6 +105,28 @@ def parameters(function: Callable[..., object]) -> tuple[dict[str, int], int]:
         positions["**"] = len(found)
     skip = 1 if found and found[0].name in _RECEIVERS and inspect.isfunction(function) else 0
     return positions, skip
+
+
+def defaults(function: Callable[..., object], *parts: object) -> dict[str, object]:
+    """Return the values that the arguments named by `id=` and `at=` have when a call leaves them out."""
+    named = [part for part in parts if isinstance(part, str)]
+    found = _all_defaults(function) if named else {}
+    return {name: found[name] for name in named if name in found}
+
+
+def _all_defaults(function: Callable[..., object]) -> dict[str, object]:
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        values = function.__defaults__ or ()
+        code = function.__code__
+        last = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+        return {**dict(zip(last, values, strict=True)), **(function.__kwdefaults__ or {})}
+    import inspect
+
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {one.name: one.default for one in found if one.default is not one.empty}
 
 
 def name_of(function: Callable[..., object]) -> str:

@@ -18,18 +18,21 @@ from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioB
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_ml import _catalog as names
+from otel_ml._accounts import Accounts
+from otel_ml._deferred import Deferrals
 from otel_ml._events import Event, emit, readable, writable
 from otel_ml._folder import Folder
+from otel_ml._health_writer import HealthWriter, health_folder
 from otel_ml._ledger import Ledger
 from otel_ml._members import Sorted, sort
-from otel_ml._metrics import Collected, Replay, keep_collecting, merged, view_of, wrapped_exporters
-from otel_ml._otel_private import SUPPRESS_KEY, enabled, get_context, limits_of, release_reader
-from otel_ml._providers import Closes, Outlet
+from otel_ml._metrics import Replay, Source, keep_collecting, view_of, wrapped_exporters
+from otel_ml._otel_private import enabled, has_provider, limits_of, release_reader
+from otel_ml._providers import OURS, Closes, Outlet, OwnRecords, OwnSpans
 from otel_ml._shield import failed
 from otel_ml._sink import Sink
 from otel_ml._span import Ids
 from otel_ml._state import State
-from otel_ml._tracing import OwnSpans, Processors, Tracing, our_limits
+from otel_ml._tracing import Processors, Tracing, our_limits
 from otel_ml._version import VERSION
 from otel_ml.errors import ConfigurationError
 
@@ -61,21 +64,26 @@ class Recipe:
         return any((self.tracer_provider, self.meter_provider, self.logger_provider))
 
 
-def assemble(recipe: Recipe) -> State:
-    """Make a state. Nothing is connected and no thread runs until the first record."""
+def assemble(recipe: Recipe, held: Sequence[MetricReader] = ()) -> State:
+    """Make a state. Nothing is connected and no thread runs until the first record.
+
+    Readers that the former state has `held` until now are left out; they are added when it has let go of them.
+    """
     resource = make_resource(recipe.resource, recipe.detected)
+    limits = our_limits()
     given = sort(recipe.exporters, recipe.interval, resource)
     host = recipe.tracer_provider
     views = tuple(view_of(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
-    collectors = tuple(Collected(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
+    sources = tuple(Source(parts.metrics) for _, _, parts, _ in given.parts if parts.metrics is not None)
 
     wrapped = wrapped_exporters(recipe.meter_provider)
     merging = WeakKeyDictionary({exporter: len(views) + index for index, exporter in enumerate(wrapped)})
     views = (*views, *(view_of(exporter) for exporter in wrapped))
 
     own = not recipe.joined or bool(recipe.exporters)
+    free = [one for one in given.readers if not any(one is other for other in held)]
     meter_provider = (
-        _meter_provider((*collectors, *given.readers), resource)
+        _meter_provider((*(one.reader for one in sources), *free), resource)
         if own or recipe.meter_provider is None
         else recipe.meter_provider
     )
@@ -84,24 +92,30 @@ def assemble(recipe: Recipe) -> State:
         keep_collecting(recipe.meter_provider.get_meter(names.REPLAY_SCOPE, VERSION))
     if given.readers:
         replay_to.append(meter_provider)
-    replay = Replay([provider.get_meter(names.REPLAY_SCOPE, VERSION) for provider in replay_to]) if replay_to else None
+    replay = Replay(replay_to) if replay_to else None
     ledger = Ledger(views, replay)
     if replay is not None:
         replay.at_collection(ledger)
 
-    sinks = _sinks(given, resource, ledger, collectors)
+    sinks = _sinks(given, resource, ledger, sources)
+    deferrals = Deferrals()
+    accounts = Accounts(ledger, sinks, replay, deferrals)
+    folder = health_folder([parts for _, _, parts, _ in given.parts])
+    health_writer = HealthWriter(accounts.health, folder, str(resource.attributes.get(names.SERVICE_NAME, "")))
+    for sink in sinks:
+        sink.sender.each_minute = health_writer.each_minute
     takes = tuple(sink.light for sink in sinks if sink.parts.spans is not None)
-    outlet = Outlet(sinks)
+    outlet = Outlet(sinks, given.span_processors, given.record_processors, sources)
     if own or host is None:
         sampler: Sampler | None = None if recipe.sampling is None else ParentBased(TraceIdRatioBased(recipe.sampling))
-        ids, limits = Ids(), our_limits()
+        ids = Ids()
         tracer_provider = TracerProvider(sampler, resource, False, None, ids, limits)
         tracing = Tracing(tracer_provider.sampler, ids, limits, takes)
         processors = Processors(tracing)
         tracer_provider = TracerProvider(tracer_provider.sampler, resource, False, processors, ids, limits)
         tracer_provider.add_span_processor(OwnSpans(outlet))
-        for processor in given.span_processors:
-            tracer_provider.add_span_processor(processor)
+        OURS.add(tracer_provider)
+        tracing.foreign += given.span_processors
         if host is not None:
             tracing.foreign += (host.get_tracer(names.SCOPE, VERSION).span_processor,)  # type: ignore[attr-defined]  # an SDK tracer
         spans = True
@@ -134,19 +148,31 @@ def assemble(recipe: Recipe) -> State:
         spans=spans,
         foreign=foreign,
         rebuild=lambda: assemble(in_child(recipe, resource)),
+        accounts=accounts,
+        health_writer=health_writer,
+        deferrals=deferrals,
     )
-    ledger.before_collection = state.read_deferred
+    ledger.before_collection = deferrals.read
     return state
 
 
 def _meter_provider(readers: Sequence[MetricReader], resource: Resource) -> MeterProvider:
+    free = [one for one in readers if not has_provider(one)]
     try:
-        return MeterProvider(readers, resource, shutdown_on_exit=False)
+        provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{error} Leave OTEL_METRICS_EXEMPLAR_FILTER out, or set it to trace_based."
+        ) from error
     except Exception as error:
+        for one in free:
+            release_reader(one)
         raise ConfigurationError(
             "exporters=[...] holds a metric reader that belongs to another provider already. "
             "Pass a function that makes one, as exporters=[lambda: InMemoryMetricReader()]."
         ) from error
+    OURS.add(provider)
+    return provider
 
 
 def in_child(recipe: Recipe, detected: Resource) -> Recipe:
@@ -180,7 +206,7 @@ def _instance(resource: Resource) -> str:
     return str(uuid.uuid4())
 
 
-def _sinks(given: Sorted, resource: Resource, ledger: Ledger, collectors: Sequence[Collected]) -> tuple[Sink, ...]:
+def _sinks(given: Sorted, resource: Resource, ledger: Ledger, sources: Sequence[Source]) -> tuple[Sink, ...]:
     def as_readable(one: Event | ReadWriteLogRecord) -> ReadableLogRecord:
         if isinstance(one, Event):
             return readable(one, resource, SCOPE)
@@ -189,7 +215,7 @@ def _sinks(given: Sorted, resource: Resource, ledger: Ledger, collectors: Sequen
         return Readable(one.log_record, one.resource or resource, one.instrumentation_scope, one.limits)
 
     def collects(reader: int) -> Callable[[], MetricsData | None]:
-        return lambda: merged(collectors[reader].read(), ledger.collect(reader), resource, SCOPE)
+        return lambda: sources[reader].collect(lambda: ledger.collect(reader), resource, SCOPE)
 
     sinks: list[Sink] = []
     reader = 0
@@ -200,36 +226,10 @@ def _sinks(given: Sorted, resource: Resource, ledger: Ledger, collectors: Sequen
     return tuple(sinks)
 
 
-class _OwnRecords(LogRecordProcessor):
-    """Takes the records a user emits with our logger provider to the same sinks. The SDK wants a subclass."""
-
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
-
-    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        if SUPPRESS_KEY in get_context():
-            # What an exporter's library logs while it sends (urllib3 does, at DEBUG) would be sent, and logged, for ever.
-            return
-        try:
-            for sink in self._outlet.sinks():
-                if sink.parts.events is not None:
-                    sink.start()
-                    sink.event(log_record)
-        except Exception:
-            failed("take a log record")
-
-    def shutdown(self) -> None:
-        """The state shuts its sinks down."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """The state flushes its sinks."""
-        return True
-
-
 def _events(
     recipe: Recipe, given: Sorted, resource: Resource, outlet: Outlet, own: bool
 ) -> tuple[LoggerProvider, tuple[Callable[[Event], None], ...]]:
-    outs: list[Callable[[Event], None]] = [sink.event for sink in outlet.sinks() if sink.parts.events is not None]
+    outs: list[Callable[[Event], None]] = [sink.event for sink in outlet.sinks if sink.parts.events is not None]
 
     def through(processor: LogRecordProcessor) -> Callable[[Event], None]:
         def out(event: Event) -> None:
@@ -254,8 +254,11 @@ def _events(
         outs.append(to_host)
         if not own:
             return host, tuple(outs)
-    provider = LoggerProvider(resource, shutdown_on_exit=False)
-    provider.add_log_record_processor(_OwnRecords(outlet))
-    for processor in given.record_processors:
-        provider.add_log_record_processor(processor)
+    try:
+        provider = LoggerProvider(resource, shutdown_on_exit=False)
+    except ValueError as error:
+        # As with the limits of spans, the SDK's message names the variable and its value.
+        raise ConfigurationError(f"{error}. Set it to a whole number, or leave it out.") from error
+    provider.add_log_record_processor(OwnRecords(outlet))
+    OURS.add(provider)
     return provider, tuple(outs)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from otel_ml import _catalog as names
+from otel_ml._arguments import OWN
 from otel_ml._rows import rows
 from otel_ml._shield import failed, shielded
 from otel_ml._values import as_name, clean, describe, isinstance_by_type, number, package_of
@@ -114,12 +115,15 @@ class Call:
             failed("set attributes")
 
     def label(self, **labels: Label) -> None:
-        """Put labels on the span and on this call's metrics: few values each, since every set is a series."""
+        """Put labels on the span and on this call's metrics: few values each, since every set is a series.
+
+        What a call says of itself, such as `ml.model.name`, is left as it is.
+        """
         with shielded("set labels"):
             path = self._path
             if path is None:
                 return
-            kept = {key: clean(value, 256) for key, value in labels.items()}
+            kept = {key: clean(value, 256) for key, value in labels.items() if key and key not in OWN}
             self.loud = True
             known = dict(self.labels if self.labels is not None else path.labels)
             known.update({k: v for k, v in kept.items() if isinstance(v, str | bool | int | float)})

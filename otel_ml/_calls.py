@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from otel_ml import _catalog as names
-from otel_ml._arguments import checked, name_of, parameters
+from otel_ml._arguments import checked, decorable, defaults, name_of, parameters
 from otel_ml._call import Call
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
@@ -122,12 +122,9 @@ class Predict:
         if isinstance(function, staticmethod | classmethod):
             method = cast("staticmethod[..., object]", function)  # both hold a function
             return cast("F", type(method)(self(method.__func__)))
+        decorable(function, names.PREDICT)
         if disabled():
             return function
-        if not callable(function):
-            raise ConfigurationError(
-                f"predict cannot decorate {type(function).__name__!r}. Put @otel_ml.predict above a function."
-            )
         model, version, id, output, at, labels, spans = self._options
         positions, skip = parameters(function)
         for name, part in (("id", id), ("at", at)):
@@ -138,7 +135,7 @@ class Predict:
                 )
         site = Site(
             model or name_of(function), version, names.PREDICT, dict(labels or {}), spans, called,
-            id=id, output=output, at=at, skip=skip, positions=positions,
+            id=id, output=output, at=at, skip=skip, positions=positions, defaults=defaults(function, id, at),
         )  # fmt: skip
         return cast("F", wrap(function, site))
 

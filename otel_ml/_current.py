@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_ml._state import State
-    from otel_ml._telemetry import Orphan, Tenants
+    from otel_ml._telemetry import Orphan
+    from otel_ml._tenants import Tenants
 
 
 class Current:
     """Holds the state that calls follow; None until `configure()`, or until a host's providers are joined."""
 
-    __slots__ = ("state",)
+    __slots__ = ("ended", "state")
 
     def __init__(self) -> None:
         self.state: State | Orphan | Tenants | None = None
+        # Whether what was current was shut down: then a host is not joined any more without being asked.
+        self.ended = False
 
     def __reduce__(self) -> str:
         """Pickle by name: a function sent to another process follows what is configured there."""
@@ -32,7 +35,7 @@ class Current:
 
         Looks only at what is imported already: an application without the SDK pays for one dictionary lookup.
         """
-        if self.state is not None or "opentelemetry.sdk.trace" not in sys.modules:
+        if self.state is not None or self.ended or "opentelemetry.sdk.trace" not in sys.modules:
             return self.live()
         from importlib import import_module
 

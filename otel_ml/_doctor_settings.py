@@ -18,6 +18,7 @@ from otel_ml._assemble import make_resource
 from otel_ml._current import CURRENT
 from otel_ml._hosts import global_providers
 from otel_ml._places import places
+from otel_ml._refused import check_settings
 from otel_ml._settings import disabled, exporter_names, from_pyproject, otel_exporter_names
 from otel_ml._shield import logger
 from otel_ml.errors import ConfigurationError
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What `configure()` would do here. `silent` says that nobody asked for what little there is."""
+    """What `configure()` would do here.
+
+    `silent` says that nobody asked for what little there is, `off` that `OTEL_SDK_DISABLED` switches everything off.
+    """
 
     source: str
     resource: Resource
     exporters: tuple[object, ...]
     silent: bool
     notes: tuple[str, ...]
+    off: bool = False
 
     @property
     def service(self) -> str:
@@ -51,7 +56,7 @@ def configured(app: str | None) -> Configured:
     app = app if app is not None else cast("str | None", table.get("app"))
     settings: Mapping[str, object] = {} if app is None else _settings(app)
     given = cast("Sequence[object] | None", settings.get("exporters"))
-    _configure.check_settings(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
+    check_settings(*map(settings.get, ("sampling", "keep_slower_than", "interval", "resource", "service")))
     with hearing():
         # What it would tell its user about a default, the doctor says in its own words.
         found = places(given, table, host=any(map(settings.get, _PROVIDERS)) or any(global_providers()))
@@ -61,7 +66,8 @@ def configured(app: str | None) -> Configured:
         table,
     )
     source = str(app) if given is not None else _source(table)
-    return Configured(source, make_resource(resource), found or (), source == DEFAULT, tuple(_notes(app, found)))
+    notes = tuple(_notes(app, found))
+    return Configured(source, make_resource(resource), found or (), source == DEFAULT, notes, disabled())
 
 
 _PROVIDERS = ("tracer_provider", "meter_provider", "logger_provider")

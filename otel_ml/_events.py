@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otel_ml._shield import failed
+from otel_ml._deferred import Deferred
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-
-class Deferred:
-    """A tensor on a device, read when a sender takes the event; the caller never waits for the device."""
-
-    __slots__ = ("_found", "_lock", "_note", "_tensor", "_waiting")
-
-    def __init__(self, tensor: object, note: Callable[[float], None], waiting: deque[Deferred]) -> None:
-        self._tensor: object | None = tensor
-        self._note, self._waiting = note, waiting
-        self._lock = threading.Lock()
-        self._found: float | None = None
-        waiting.append(self)
-
-    def read(self) -> float | None:
-        """Return the number, waiting for the device the first time; None if it cannot be read."""
-        # One after the other: each exporter's sender reads the event, and all are to get the number.
-        with self._lock:
-            tensor = self._tensor
-            if tensor is not None:
-                try:
-                    self._found = float(tensor.item())  # type: ignore[attr-defined]  # a 0-d torch tensor
-                    self._note(self._found)
-                except Exception:
-                    failed("read a tensor")
-                finally:
-                    self._tensor = None
-                    with suppress(ValueError):
-                        self._waiting.remove(self)
-        return self._found
 
 
 class Event:

@@ -59,7 +59,7 @@ def opens(path: Path) -> Open:
         frame = new_counted()
         if not args or type(args[0]) is not single:
             frame.rows = size(args, kwargs)
-        held = holds()  # noqa: F841  # for as long as the variable is being set
+        _held = holds()  # for as long as the variable is being set
         frame.outer = frame_set(frame)
         frame.began = now()
         return frame
@@ -97,7 +97,7 @@ def opens(path: Path) -> Open:
                 root.rows = 1 if args and type(args[0]) is single else size(args, kwargs)
                 root.outer = context
                 root.trace_id = trace_id
-                held = holds()  # as above
+                _held = holds()  # as above
                 put(
                     Context({**context, key: root, CALL_KEY: root}) if context else Context({key: root, CALL_KEY: root})
                 )
@@ -124,7 +124,7 @@ def opens(path: Path) -> Open:
         # Read again in `close`: from the object, which CPython 3.11 specialises, not from its class, which it does not.
         span.rows, span.call, span._end_time = count, None, None
         span.path, span.outer = path, context
-        held = holds()  # noqa: F841  # as above
+        _held = holds()  # as above
         put(Context({**context, key: span, CALL_KEY: span}) if context else Context({key: span, CALL_KEY: span}))
         span.began = began = now()
         span._start_time = began + clock.anchor
@@ -149,7 +149,7 @@ def opens(path: Path) -> Open:
 
 def closes(path: Path) -> Callable[[Frame, object], None]:
     """Make `close` for a plain function: stop the clock, restore the context, note, hand on."""
-    series, now, clock, fold_at, tracing = path.series, perf_counter_ns, CLOCK, FOLD_AT, path.state.tracing
+    series, now, fold_at, tracing = path.series, perf_counter_ns, FOLD_AT, path.state.tracing
     note, size, values, slow = series.note, series.size, series.values, path.state.slow_ns
     remembers, put, frame_reset, takes = path.site.remembers, put_context, FRAME.reset, tracing.takes
     light = path.span_class if tracing.bound is not None else None
@@ -158,7 +158,7 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
     def close_counted(frame: Frame, result: object) -> None:
         ended = now()
         try:
-            held = holds()  # noqa: F841  # as in `open`
+            _held = holds()  # as in `open`
             frame_reset(frame.outer)  # type: ignore[arg-type]  # the token that FRAME.set returned, in this context
             call = frame.call
             if call is not None:
@@ -182,7 +182,7 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
             close_counted(frame, result)
             return
         try:
-            held = holds()  # noqa: F841  # as in `open`
+            _held = holds()  # as in `open`
             put(frame.outer)  # type: ignore[arg-type]  # what get_context returned
             call = frame.call
             if call is not None:
@@ -198,7 +198,7 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
                 size(frame.rows)
             note(took)
             if kind is light and not tracing.foreign and frame._end_time is None:  # type: ignore[union-attr]  # a LightSpan
-                frame._end_time = ended + clock.anchor  # type: ignore[union-attr]  # likewise
+                frame._end_time = frame._start_time + took  # type: ignore[union-attr, operator]  # likewise
                 for take in takes:
                     take(frame)  # type: ignore[arg-type]  # likewise
             elif kind is Unsampled:

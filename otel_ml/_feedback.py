@@ -90,14 +90,16 @@ def _label(
     version: str | None,
     at: str | None,
 ) -> None:
-    remembered, before = state.outcomes.take(id)
+    remembered, former = state.outcomes.take(id, (model, version))
     truth, guess = outcome_of(actual), outcome_of(predicted) if predicted is not None else None
     if remembered is not None:
         model, version = remembered.model, remembered.version
         guess = guess if guess is not None else remembered.predicted
     result = names.MATCHED if remembered is not None or guess is not None else names.UNMATCHED
-    if before and remembered is None:
+    if former is not None and remembered is None:
         result = names.DUPLICATE
+        # It counts where the first label of this prediction did.
+        model, version = former if former[0] is not None else (model, version)
     name = model if model is not None else names.OTHER
     state.count(names.GROUND_TRUTH_LABELS, name, version, {names.LABEL_RESULT: result})
     facts: dict[str, object] = {

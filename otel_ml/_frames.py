@@ -13,7 +13,7 @@ from otel_ml._span import Counted
 from otel_ml._values import isinstance_by_type, qualified
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from opentelemetry.util.types import AttributeValue
 
@@ -58,11 +58,30 @@ _traceback = cast("Callable[[BaseException], TracebackType | None]", vars(BaseEx
 
 
 def place(error: BaseException) -> dict[str, AttributeValue]:
-    """Return where an exception was raised: function, file and line, never its text."""
+    """Return where an exception was raised: function, file and line, never its text.
+
+    What passes through our wrappers was raised before or behind them: thrown into a generator, it was raised where that
+    waited; by a call with wrong arguments, where the call was made.
+    """
     trace = _traceback(error)
-    if trace is None:
-        return {}
-    while trace.tb_next is not None:
+    found: tuple[FrameType, int] | None = None
+    outermost = None if trace is None else trace.tb_frame
+    while trace is not None:
+        if not _is_ours(trace.tb_frame):
+            found = trace.tb_frame, trace.tb_lineno
         trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    return {names.CODE_FUNCTION: code.co_qualname, names.CODE_FILE: code.co_filename, names.CODE_LINE: trace.tb_lineno}
+    while found is None and outermost is not None:
+        outermost = outermost.f_back
+        if outermost is not None and not _is_ours(outermost):
+            found = outermost, outermost.f_lineno
+    if found is None:
+        return {}
+    code = found[0].f_code
+    return {names.CODE_FUNCTION: code.co_qualname, names.CODE_FILE: code.co_filename, names.CODE_LINE: found[1]}
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OURS)
+
+
+_OURS = _is_ours.__code__.co_filename.removesuffix("_frames.py")

@@ -230,7 +230,8 @@ class Ledger:
                 return None
             self._bases[reader, id(series)] = value
             value, start = value - base, max(start, since or 0)
-        return NumberDataPoint(series.attributes, start, now, value / NANOSECONDS if seconds else value)
+        # The wall clock may have been set back since.
+        return NumberDataPoint(series.attributes, min(start, now), now, value / NANOSECONDS if seconds else value)
 
 
 def _nobody() -> None:
@@ -263,6 +264,8 @@ def _bucket_point(series: Series, reader: int, delta: bool, since: int | None, n
         return None
     if delta and since is not None:
         buckets.start = max(series.start, since)
+    # As above.
+    buckets.start = min(buckets.start, now)
     point = buckets.point(series.attributes, now)
     if delta:
         buckets.reset(now)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -14,7 +15,14 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_ml._delivery import Parts
-from otel_ml.errors import ConfigurationError
+from otel_ml._providers import begin_close
+from otel_ml._settings import milliseconds
+from otel_ml.errors import ConfigurationError, OtelMLError
+
+if TYPE_CHECKING:
+    from otel_ml._providers import Closes
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,18 @@ class Sorted:
 
 
 def sort(members: Sequence[object], interval: float | None, resource: Resource) -> Sorted:
-    """Tell what each member is, and build ours."""
+    """Tell what each member is, and build ours; where that fails, close again what functions among them have made."""
+    made: list[object] = []
+    try:
+        return _sort(members, interval, resource, made)
+    except BaseException:
+        # Processors have threads. They hold nothing yet, so that a second is more than they need.
+        closes = [cast("Closes", one) for one in made if hasattr(one, "shutdown")]
+        begin_close(closes, monotonic() + 1.0)()
+        raise
+
+
+def _sort(members: Sequence[object], interval: float | None, resource: Resource, made: list[object]) -> Sorted:
     parts: list[tuple[str, str, Parts, object]] = []
     span_processors: list[SpanProcessor] = []
     record_processors: list[LogRecordProcessor] = []
@@ -36,7 +55,8 @@ def sort(members: Sequence[object], interval: float | None, resource: Resource) 
     for given in members:
         one = given
         if not is_exporter(one) and callable(one):
-            one = one()
+            one = _result(one, "A function in exporters=[...]")
+            made.append(one)
         if isinstance(one, SpanProcessor):
             span_processors.append(one)
         if isinstance(one, LogRecordProcessor):
@@ -70,15 +90,27 @@ def is_exporter(one: object) -> bool:
 def _parts(one: object, resource: Resource) -> Parts:
     build: Callable[[Resource], Parts] | None = getattr(one, "build", None)
     if build is not None and not isinstance(one, type):
-        return build(resource)
+        return _result(lambda: build(resource), f"build() of {type(one).__name__} in exporters=[...]")
     spans = one if isinstance(one, SpanExporter) else None
     metrics = one if isinstance(one, MetricExporter) else None
     events = one if isinstance(one, LogRecordExporter) else None
     if spans is None and metrics is None and events is None:
         raise _no_exporter(one)
-    return Parts(
-        spans, metrics, events, _millis("OTEL_METRIC_EXPORT_INTERVAL", 60.0), _millis("OTEL_BSP_SCHEDULE_DELAY", 1.0)
-    )
+    interval, delay = milliseconds("OTEL_METRIC_EXPORT_INTERVAL"), milliseconds("OTEL_BSP_SCHEDULE_DELAY")
+    return Parts(spans, metrics, events, interval or 60.0, delay or 1.0)
+
+
+def _result(make: Callable[[], Made], what: str) -> Made:
+    try:
+        return make()
+    except OtelMLError:
+        raise
+    except Exception as error:
+        # Its text may hold what must not be shown.
+        raise ConfigurationError(
+            f"{what} raised {type(error).__name__} instead of making an exporter. "
+            "Put right what the exception above says, or leave it out of otel_ml.configure()."
+        ) from error
 
 
 def _no_exporter(one: object) -> ConfigurationError:
@@ -87,11 +119,3 @@ def _no_exporter(one: object) -> ConfigurationError:
         f"exporters=[...] holds {kind!r}, which is no exporter, processor or reader. "
         "Write for example otel_ml.configure(exporters=[otel_ml.exporters.Local()])."
     )
-
-
-def _millis(variable: str, default: float) -> float:
-    try:
-        value = float(os.environ[variable]) / 1e3
-    except (KeyError, ValueError):
-        return default
-    return value if value > 0 else default

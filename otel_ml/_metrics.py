@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from otel_ml._otel_private import (
     push_exporters,
 )
 from otel_ml._shield import failed, tell
+from otel_ml._version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -62,8 +64,46 @@ class Collected(MetricReader):
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
         self._data = metrics_data
 
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Senders collect, when the state is flushed."""
+        return True
+
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
         """Nothing is held here."""
+
+
+class Source:
+    """What one exporter collects the user's instruments from: our meter provider, and a former one that is global.
+
+    Each reader of the SDK's has points of its own, so that a temporality or aggregation asked for is kept.
+    """
+
+    def __init__(self, exporter: MetricExporter) -> None:
+        self._exporter = exporter
+        self.reader = Collected(exporter)
+        self._followed: Collected | None = None
+
+    def collect(
+        self, ours: Callable[[], list[Metric]], resource: Resource, scope: InstrumentationScope
+    ) -> MetricsData | None:
+        """Return our points and the user's in one collection; None if there is nothing."""
+        followed = self._followed
+        # The user's first, whose callbacks may raise: what has been taken from our ledger would be lost.
+        theirs = self.reader.read()
+        others = _kept(followed.read()) if followed is not None else []
+        mine = merged(theirs, ours(), resource, scope)
+        return MetricsData([*(mine.resource_metrics if mine is not None else ()), *others]) if others else mine
+
+    def follow(self, provider: MeterProvider) -> None:
+        """Collect from the former provider too, from now on."""
+        followed = Collected(self._exporter)
+        provider.add_metric_reader(followed)
+        self._followed = followed
+
+    def leave(self, provider: MeterProvider) -> None:
+        """Collect from the former provider no longer; it forgets what it has kept for that."""
+        reader, self._followed = self._followed or self.reader, None
+        provider.remove_metric_reader(reader)
 
 
 def view_of(exporter: MetricExporter) -> View:
@@ -80,8 +120,7 @@ def merged(
     theirs: MetricsData | None, ours: list[Metric], resource: Resource, scope: InstrumentationScope
 ) -> MetricsData | None:
     """Return both in one collection, without what was replayed into instruments; None if there is nothing."""
-    collected = [_without_replay(one) for one in theirs.resource_metrics] if theirs is not None else []
-    kept = [one for one in collected if one.scope_metrics]
+    kept = _kept(theirs)
     if ours:
         points = ScopeMetrics(scope, ours, scope.schema_url or "")
         if kept:
@@ -90,6 +129,11 @@ def merged(
         else:
             kept = [ResourceMetrics(resource, [points], resource.schema_url)]
     return MetricsData(kept) if kept else None
+
+
+def _kept(collected: MetricsData | None) -> list[ResourceMetrics]:
+    without = [_without_replay(one) for one in collected.resource_metrics] if collected is not None else []
+    return [one for one in without if one.scope_metrics]
 
 
 def _without_replay(one: ResourceMetrics) -> ResourceMetrics:
@@ -120,10 +164,11 @@ class Replay:
     histogram) is counted in `refused`.
     """
 
-    __slots__ = ("_instruments", "_meters", "refused")
+    __slots__ = ("_instruments", "_meters", "_providers", "refused")
 
-    def __init__(self, meters: Iterable[Meter]) -> None:
-        self._meters = tuple(meters)
+    def __init__(self, providers: Iterable[MeterProvider]) -> None:
+        self._providers = tuple(providers)
+        self._meters = tuple(provider.get_meter(names.REPLAY_SCOPE, VERSION) for provider in self._providers)
         self._instruments: dict[str, list[Callable[[int | float, Attributes], None]]] = {}
         self.refused = 0
 
@@ -157,16 +202,13 @@ class Replay:
 
     def at_collection(self, ledger: Ledger) -> None:
         """Have a host's collection fold first: its callbacks run before its synchronous instruments are read."""
-
-        def fold(options: CallbackOptions) -> Iterable[Observation]:
-            try:
-                ledger.fold_all()
-            except Exception:
-                failed("replay values")
-            return ()
-
-        for meter in self._meters:
-            meter.create_observable_gauge(names.REPLAY_GAUGE, [fold])
+        for provider, meter in zip(self._providers, self._meters, strict=True):
+            ledgers = _FOLDED.get(provider)
+            if ledgers is None:
+                ledgers = _FOLDED[provider] = _Ledgers()
+                # Once a provider: of a second instrument of the same name the SDK ignores the callback.
+                meter.create_observable_gauge(names.REPLAY_GAUGE, [ledgers.fold])
+            ledgers.add(ledger)
 
     def _refuse(self, count: int) -> None:
         if count:
@@ -182,6 +224,35 @@ class Replay:
         if found is None:
             found = self._instruments[instrument.name] = [_record(meter, instrument) for meter in self._meters]
         return found
+
+
+class _Ledgers:
+    """The ledgers, of one configuration after another, that are replayed into one provider."""
+
+    def __init__(self) -> None:
+        # With the process: what a parent has measured is not for its forked child to replay.
+        self._known: list[tuple[int, weakref.ref[Ledger]]] = []
+
+    def add(self, ledger: Ledger) -> None:
+        """Have a ledger folded for as long as somebody holds it."""
+        self._known = [
+            *((pid, one) for pid, one in self._known if one() is not None),
+            (os.getpid(), weakref.ref(ledger)),
+        ]
+
+    def fold(self, options: CallbackOptions) -> Iterable[Observation]:
+        """Fold them all; a callback that observes nothing itself."""
+        try:
+            for pid, known in self._known:
+                ledger = known()
+                if ledger is not None and pid == os.getpid():
+                    ledger.fold_all()
+        except Exception:
+            failed("replay values")
+        return ()
+
+
+_FOLDED: weakref.WeakKeyDictionary[MeterProvider, _Ledgers] = weakref.WeakKeyDictionary()
 
 
 def _record(meter: Meter, instrument: Instrument) -> Callable[[int | float, Attributes], None]:

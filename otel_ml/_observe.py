@@ -13,8 +13,9 @@ from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
 from otel_ml._fast import Open, closes, opens
 from otel_ml._frames import CALL_KEY, FRAME, former, is_cancellation, place
+from otel_ml._late import may_keep
 from otel_ml._ledger import FOLD_AT
-from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
+from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, hold, make_context, put_context, set_context
 from otel_ml._shield import failed, hold_context
 from otel_ml._span import SAMPLED, Counted, Frame, LightSpan, Unsampled
 from otel_ml._values import qualified
@@ -90,7 +91,9 @@ class Path:
             if FRAME.get() is frame:
                 FRAME.set(former(frame))
         elif get_context().get(CALL_KEY) is frame:
-            set_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
+            # As `set_context` does, but with no call of Python's more: endless recursion ends here, and leaves no room.
+            _held = hold()
+            put_context(frame.outer)  # type: ignore[arg-type]  # what get_context returned
 
     def settle(self, frame: Frame, result: object, outcome: str = names.SUCCESS, ended: int = 0) -> None:
         """Note what a frame that went well took, and hand its span on."""
@@ -164,7 +167,7 @@ class Path:
 
     def _late(self, frame: Unsampled, ended: int, reason: str, error: BaseException | None) -> None:
         """Build the span of an unsampled root call after the fact: it was slow or it failed."""
-        if self.span_class is None or _under_parent(frame) or not self.state.may_keep():
+        if self.span_class is None or _under_parent(frame) or not may_keep():
             return
         context = frame.get_span_context()
         span: LightSpan = object.__new__(self.span_class)
@@ -197,7 +200,7 @@ class Path:
         # A span in a queue must not hold the call's result.
         span.call = None
         if span._end_time is None:
-            span._end_time = ended + CLOCK.anchor
+            span._end_time = span.ends_at(ended)
             self.on_end(span)
 
     def sized(self, count: int) -> dict[str, AttributeValue]:

@@ -155,6 +155,11 @@ def release_reader(reader: MetricReader) -> None:
         registered.discard(reader)
 
 
+def has_provider(reader: MetricReader) -> bool:
+    """Say whether a reader belongs to a meter provider already."""
+    return reader in getattr(MeterProvider, "_all_metric_readers", ())
+
+
 def push_exporters(provider: MeterProvider) -> list[object] | None:
     """Return the exporters behind a meter provider's readers, None standing for a reader that has none; None if hidden."""
     storages = getattr(getattr(provider, "_measurement_consumer", None), "_reader_storages", None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from otel_ml._members import check_member
-from otel_ml._settings import exporter_names, otel_exporter_names
+from otel_ml._settings import SIGNALS, exporter_names, otel_exporter_names
 from otel_ml._shield import logger
 from otel_ml.errors import ConfigurationError
 
@@ -36,16 +36,20 @@ def places(given: Sequence[object] | None, settings: Mapping[str, object], *, ho
         return None
     by_signal = otel_exporter_names() if named is None else None
     if by_signal is not None:
-        return tuple(Only(cast("Exporter", named_place(name)), signals) for name, signals in by_signal.items())
+        return tuple(
+            Only(cast("Exporter", named_place(name, _variable(signals))), signals)
+            for name, signals in by_signal.items()
+        )
+    source = "OTEL_ML_EXPORTERS"
     if named is None and settings.get("exporters") is not None:
         listed = settings["exporters"]
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in cast("list[object]", listed)):
             raise ConfigurationError(
                 'exporters in pyproject.toml must be a list of names. Write exporters = ["local", "otlp"].'
             )
-        named = [name.lower() for name in cast("list[str]", listed)]
+        named, source = [name.lower() for name in cast("list[str]", listed)], "exporters in pyproject.toml"
     if named is not None:
-        return tuple(named_place(name) for name in named if name != "none")
+        return tuple(named_place(name, source) for name in named if name != "none")
     from otel_ml.exporters.local import Local, serves_a_person
 
     if serves_a_person():
@@ -54,6 +58,10 @@ def places(given: Sequence[object] | None, settings: Mapping[str, object], *, ho
         return (place,)
     logger.warning("otel_ml exports nothing here. Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()]).")
     return ()
+
+
+def _variable(signals: frozenset[str]) -> str:
+    return next(variable for signal, variable in SIGNALS.items() if signal in signals)
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,15 @@ class Only:
         return self.place.describe()
 
 
-def named_place(name: str) -> object:
+def named_place(name: str, source: str) -> object:
+    """Make the exporter of a name; `source` is the variable or setting that holds the name."""
     from otel_ml import exporters
 
     known = {one.lower(): one for one in exporters.__all__ if one in {"OTLP", "Console", "Local"}}
     if name not in known:
-        raise ConfigurationError(f"There is no exporter named {name!r}. Use {', '.join(sorted(known))} or none.")
+        raise ConfigurationError(
+            f"{source} names {name!r}, which is no exporter of otel_ml. Set it to {', '.join(sorted(known))} or none, or "
+            "pass the exporter or reader itself to otel_ml.configure(exporters=[...])."
+        )
     make: Callable[[], object] = getattr(exporters, known[name])
     return make()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otel_ml._scope import Scope
     from otel_ml._site import Label
     from otel_ml._state import State
+    from otel_ml._values import Value
 
 Batch = TypeVar("Batch")
 
@@ -66,14 +67,15 @@ class Run:
             journal = self._journal
             if journal is None:
                 return
-            number = next(self._steps) if step is None else step
-            self._logged += 1
             if values is not None:
+                # First of all: what is no mapping is no step.
                 more = {**values, **more}
+            number = next(self._steps) if step is None else step
             now = perf_counter_ns()
             took = now - self._last if self._last and not self._batching else 0
             self._last = now
             journal.step(number, self._open.index if self._open is not None else None, more, took)
+            self._logged += 1
         except Exception:
             failed("log a step")
 
@@ -118,12 +120,13 @@ class Run:
     def begin(self, state: State) -> None:
         """Open the run under a state. Called once, by `train`."""
         self._state = state
-        facts: Attributes = {names.OPERATION: names.TRAIN, names.MODEL: self.model}
-        if self.version is not None:
-            facts[names.VERSION] = self.version
-        self._scope = scope = state.scope(f"{names.TRAIN} {self.model}", facts, self)
+        self._scope = scope = state.scope(f"{names.TRAIN} {self.model}", self._facts(names.TRAIN), self)
         scope.set(names.RUN_ID, self.id)
-        params = {names.HYPERPARAMETER + key: clean(value, 1024) for key, value in self._params.items()}
+        params: dict[str, Value] = {}
+        # A mapping of the user's own making may fail, or hold what is no name; that must not cost the run.
+        with shielded("read params"):
+            for key, value in self._params.items():
+                params[names.HYPERPARAMETER + str(clean(key, 128))] = clean(value, 1024)
         for key, value in {**params, **self._labels}.items():
             scope.set(key, value)
         self._journal = Journal(state, self.model, self.version, self.id, scope.context)
@@ -205,8 +208,7 @@ class Run:
         state, journal, scope = self._state, self._journal, None
         with shielded("begin a part of a run"):
             if state is not None:
-                facts = {names.OPERATION: operation, names.MODEL: self.model, **facts}
-                scope = state.scope(f"{operation} {self.model}", dict(facts))
+                scope = state.scope(f"{operation} {self.model}", {**self._facts(operation), **facts})
                 scope.set(names.RUN_ID, self.id)
         if journal is None or scope is None:
             yield
@@ -219,6 +221,12 @@ class Run:
             journal.end_part(phase, scope.end(error, outcome), before)
             raise
         journal.end_part(phase, scope.end(None, names.SUCCESS), before)
+
+    def _facts(self, operation: str) -> Attributes:
+        facts: Attributes = {names.OPERATION: operation, names.MODEL: self.model}
+        if self.version is not None:
+            facts[names.VERSION] = self.version
+        return facts
 
     def _follow(self) -> None:
         # A forked child, or a program configured anew in mid-run: later steps follow the state that is current.

@@ -12,6 +12,7 @@ from otel_ml import _catalog as names
 from otel_ml._clock import CLOCK
 from otel_ml._fast import EVERY
 from otel_ml._frames import CALL_KEY, is_cancellation, place
+from otel_ml._late import may_keep
 from otel_ml._observe import ERROR
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, get_context, make_context, set_context
 from otel_ml._shield import failed, hold_context
@@ -33,7 +34,7 @@ class Scope:
     `facade` is what `otel_ml.current()` gives inside; None leaves that as it is.
     """
 
-    __slots__ = ("_context", "_facade", "_outer", "_state", "began", "span")
+    __slots__ = ("_context", "_facade", "_outer", "_spare", "_state", "began", "span")
 
     def __init__(self, state: State, span_class: type[LightSpan] | None, facade: object = None) -> None:
         self._state, self._facade = state, facade
@@ -58,9 +59,10 @@ class Scope:
         return current.get_span_context() if current is not None else None  # type: ignore[attr-defined]  # the API keeps a Span there
 
     def set(self, key: str, value: AttributeValue) -> None:
-        """Put an attribute on the span."""
-        if isinstance(self.span, LightSpan):
-            self.span.set_attribute(key, value)
+        """Put an attribute on the span, or on the one that an unsampled root gets if it fails."""
+        span = self._spare if isinstance(self.span, Unsampled) else self.span
+        if span is not None:
+            span.set_attribute(key, value)
 
     def attach(self) -> None:
         """Make this scope current again, under whatever is current now."""
@@ -90,8 +92,8 @@ class Scope:
             if type(error) is GeneratorExit:
                 hold_context()
             self.detach()
-            span = self.span
-            if isinstance(span, LightSpan) and span._end_time is None:
+            span = self._late(self.span, error) if isinstance(self.span, Unsampled) else self.span
+            if span is not None and span._end_time is None:
                 if error is not None and not is_cancellation(error):
                     span.set_attribute(names.ERROR_TYPE, qualified(type(error)))
                     span.set_status(ERROR)
@@ -99,7 +101,7 @@ class Scope:
                         span.set_attribute(key, value)
                 if outcome is not None:
                     span.set_attribute(names.RUN_OUTCOME, outcome)
-                span._end_time = ended + CLOCK.anchor
+                span._end_time = span.ends_at(ended)
                 self._state.tracing.on_end(span)
         except Exception:
             failed("end a span")
@@ -112,7 +114,11 @@ class Scope:
             parent = None
         bound = self._state.tracing.bound
         if bound is None:
-            return self._state.tracing.decide(span_class, parent)
+            decided = self._state.tracing.decide(span_class, parent)
+            if isinstance(decided, Unsampled):
+                # Under a parent its decision stands.
+                self._spare = self._in_reserve(span_class) if parent is None else None
+            return decided
         trace_id = parent.trace_id if parent is not None else draw(128) or 1
         drawn = bound == EVERY or trace_id & _LOW_BITS < bound
         sampled = drawn if parent is None else bool(parent.trace_flags & 1)
@@ -121,6 +127,7 @@ class Scope:
                 return None
             root = Unsampled()
             root.trace_id, root.call, root.inner = trace_id, None, None
+            self._spare = self._in_reserve(span_class)
             return root
         span: LightSpan = object.__new__(span_class)
         flags = SAMPLED if parent is None else TraceFlags(parent.trace_flags & SAMPLED)
@@ -128,6 +135,22 @@ class Scope:
             trace_id, draw(64) or 1, flags, parent.trace_state if parent is not None else NO_STATE
         )
         span._parent = parent
+        return span
+
+    def _in_reserve(self, span_class: type[LightSpan]) -> LightSpan | None:
+        """Make a span that takes attributes now, and is handed on only if what it stands for fails."""
+        return object.__new__(span_class) if self._state.keeps else None
+
+    def _late(self, root: Unsampled, error: BaseException | None) -> LightSpan | None:
+        """Return the span of an unsampled root that failed, once. Being slow is no reason: every run is."""
+        span, self._spare = self._spare, None
+        if span is None or error is None or is_cancellation(error) or not may_keep():
+            return None
+        context = root.get_span_context()
+        span._context = make_context(context.trace_id, context.span_id, SAMPLED, NO_STATE)
+        span.began, span._start_time = self.began, self.began + CLOCK.anchor
+        span.set_attribute(names.SAMPLING_REASON, names.REASON_ERROR)
+        self._state.tracing.on_start(span, None)
         return span
 
 

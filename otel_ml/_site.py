@@ -59,7 +59,7 @@ class Site:
     """The options of one `predict`, and a cache of what they come to under the state that is current."""
 
     __slots__ = (
-        "_calls", "_looked", "at", "call", "id", "labels", "model", "operation", "output", "path", "positions", "remembers",
+        "_calls", "_looked", "at", "call", "defaults", "id", "labels", "model", "operation", "output", "path", "positions", "remembers",
         "skip", "spans", "version",
     )  # fmt: skip
 
@@ -77,10 +77,11 @@ class Site:
         at: Part | None = None,
         skip: int = 0,
         positions: Mapping[str, int] | None = None,
+        defaults: Mapping[str, object] | None = None,
     ) -> None:
         self.model, self.version, self.operation, self.labels, self.spans = model, version, operation, labels, spans
         self.call, self.id, self.output, self.at, self.skip = call, id, output, at, skip
-        self.positions = positions or {}
+        self.positions, self.defaults = positions or {}, defaults or {}
         self.remembers = id is not None or output is not None or at is not None
         self.path: Path | Idle = UNSEEN
         self._looked, self._calls = 0.0, 1
@@ -116,10 +117,14 @@ class Site:
         if callable(part):
             return part(*args, **kwargs)
         position = self.positions.get(part)
-        return args[position] if position is not None and position < len(args) else kwargs.get(part)
+        if position is not None and position < len(args):
+            return args[position]
+        return kwargs[part] if part in kwargs else self.defaults.get(part)
 
     def __reduce__(self) -> tuple[type[Site], tuple[object, ...], dict[str, object]]:
         """Pickle the options without the path, which holds locks and belongs to this process."""
         options = (self.model, self.version, self.operation, self.labels, self.spans, self.call)
-        rest = {name: getattr(self, name) for name in ("id", "output", "at", "skip", "positions", "remembers")}
+        rest = {
+            name: getattr(self, name) for name in ("id", "output", "at", "skip", "positions", "defaults", "remembers")
+        }
         return Site, options, (None, rest)  # type: ignore[return-value]  # the form pickle takes for slots

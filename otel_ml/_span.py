@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otel_ml._clock import CLOCK
 from otel_ml._otel_private import NO_STATE, make_context, random_bit
 from otel_ml._shield import failed, shielded
 from otel_ml._size import DICT, weigh
@@ -215,9 +214,13 @@ class LightSpan(ReadableSpan, Span):
             }
             self.add_event("exception", facts, timestamp)
 
+    def ends_at(self, ended: int) -> int:
+        """Return the end for a reading of the monotonic clock: a wall clock that was set meanwhile makes no span longer."""
+        return (self._start_time or 0) + ended - self.began
+
     def end(self, end_time: int | None = None) -> None:
         if self._end_time is None:
-            self._end_time = perf_counter_ns() + CLOCK.anchor if end_time is None else end_time
+            self._end_time = self.ends_at(perf_counter_ns()) if end_time is None else end_time
             try:
                 self.path.ended(self)
             except Exception:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import current_thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_ml import _catalog as names
-from otel_ml._events import Deferred, Event
+from otel_ml._accounts import Accounts
+from otel_ml._deferred import Deferrals, Deferred
+from otel_ml._events import Event
 from otel_ml._frames import current_frame
+from otel_ml._health_writer import HealthWriter
 from otel_ml._ledger import Ledger
 from otel_ml._observe import Path
 from otel_ml._otel_private import release_reader
@@ -23,7 +24,6 @@ from otel_ml._outcomes import Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
 from otel_ml._providers import Closes, Outlet, begin_close, begin_flush
 from otel_ml._scope import Scope, outcome_of
-from otel_ml._shield import tell
 from otel_ml._sink import Sink
 from otel_ml._span import LightSpan
 from otel_ml._tracing import Tracing
@@ -46,11 +46,8 @@ if TYPE_CHECKING:
 
 # A span class takes 2.8 KB: after this many models, versions and labels the rest share one.
 MAX_CLASSES = 2_000
-# Failed or slow unsampled calls that are given a span, per process and second: an outage must not export everything.
-MAX_KEPT = 10
-# Tensors on a device that may wait to be read; the rest are counted as dropped.
-MAX_DEFERRED = 1_024
 MAX_CLASS_NAMES = 20
+GRACE = 0.15
 
 ModelKey = tuple[str, str | None, str]
 
@@ -77,17 +74,17 @@ class State:
     spans: bool
     foreign: tuple[Closes, ...]
     rebuild: Callable[[], State]
+    accounts: Accounts
+    deferrals: Deferrals
+    health_writer: HealthWriter
     forked: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes)
     _models: dict[ModelKey, ModelSeries] = field(default_factory=dict[ModelKey, ModelSeries])
     _classes: dict[tuple[object, ...], type[LightSpan]] = field(
         default_factory=dict[tuple[object, ...], type[LightSpan]]
     )
-    _kept: list[float] = field(default_factory=list[float])
     _paths: dict[Site, Path] = field(default_factory=dict["Site", Path])
     _class_names: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
-    deferred: deque[Deferred] = field(default_factory=deque[Deferred])
-    unread: list[int] = field(default_factory=lambda: [0])
 
     def path(self, site: Site) -> Path:
         """Return how `site` is observed under this state; starts the senders, since a record is about to come."""
@@ -200,20 +197,8 @@ class State:
             out(event)
 
     def defer(self, value: object, note: Callable[[float], None]) -> Deferred | None:
-        """Take a copy of a tensor on a device, to be read by a sender; None when 1,024 wait already."""
-        if len(self.deferred) >= MAX_DEFERRED and not self.event_outs:
-            # Nobody takes the event, and gauges are of the latest.
-            self.deferred.popleft()
-        elif len(self.deferred) >= MAX_DEFERRED:
-            self.unread[0] += 1
-            tell("unread", f"Tensors come faster than they are read ({self.unread[0]} left out). Log a share of them.")
-            return None
-        return Deferred(value.detach().clone(), note, self.deferred)  # type: ignore[attr-defined]  # a torch tensor
-
-    def read_deferred(self) -> None:
-        """Read every tensor that waits: what they are belongs into the metrics that are about to be collected."""
-        for one in list(self.deferred):
-            one.read()
+        """Have a tensor on a device read by a sender."""
+        return self.deferrals.defer(value, note, wanted=bool(self.event_outs))
 
     def gauge_setter(
         self, instrument: Instrument, model: str, version: str | None, more: Attributes
@@ -255,19 +240,9 @@ class State:
         """Add a duration to a histogram of one model."""
         self.ledger.note(self.ledger.series(instrument, identity(model, version)), int(seconds * 1e9))
 
-    def may_keep(self) -> bool:
-        """Say whether one more failed or slow unsampled call may have a span in this second."""
-        now, kept = monotonic(), self._kept
-        while kept and now - kept[0] > 1.0:
-            del kept[:1]
-        if len(kept) >= MAX_KEPT:
-            return False
-        kept.append(now)
-        return True
-
     def flush(self, deadline: float) -> bool:
         """Send everything; False if anything is undelivered at the deadline."""
-        if any(sink.sender.thread is current_thread() for sink in self.sinks):
+        if any(sink.sender.is_current() for sink in self.sinks):
             # A finalizer that the garbage collector runs in a sender would wait for itself.
             return False
         folding = self.folder.fold(deadline) if self.folder is not None else None
@@ -294,18 +269,21 @@ class State:
             )
             for sink in self.sinks
         ]
-        done = True
-        for sink, request in requests:
-            answer = request.wait()
+        answers = [(sink, request.wait()) for sink, request in requests]
+        done = all(answer is True for _, answer in answers)
+        # All that hang together have this long to leave to the disk what they hold.
+        until = max(deadline, monotonic()) + GRACE
+        for sink, answer in answers:
             if answer is None:
-                sink.abandon()
-            done = answer is True and done
+                sink.abandon(until)
         if folding is not None:
             done = folding.wait() is True and done
         for one in shared:
             if isinstance(one, MetricReader) and any(one is other for other in self.foreign):
                 release_reader(one)
-        return others_closed() and done
+        done = others_closed() and done
+        self.health_writer.last(deadline)
+        return done
 
 
 def identity(model: str, version: str | None) -> Attributes:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from otel_ml import _shield
+from opentelemetry.sdk.metrics.export import MetricReader
+
+from otel_ml import _late, _shield
 from otel_ml._current import CURRENT
 from otel_ml._health import Health
 from otel_ml._shield import failed
 from otel_ml._span import reseed
+from otel_ml._tenants import TENANT, Tenants, is_default, replace
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -76,6 +79,8 @@ class Telemetry:
         """
         if isinstance(self._state, Orphan):
             return True
+        if self._ended is not None:
+            return self._ended
         try:
             return self._state.flush(monotonic() + min(max(0.0, timeout), LONGEST))
         except Exception:
@@ -85,7 +90,7 @@ class Telemetry:
     def shutdown(self, timeout: float = 2.0) -> bool:
         """Send everything and stop; return within `timeout` seconds, False if anything was left undelivered.
 
-        What is left is counted as dropped. Decorated functions go on working, unobserved.
+        What is left is counted as dropped. Decorated functions go on working, unobserved until the next `configure()`.
         """
         return self.hand_over(timeout, ())
 
@@ -105,12 +110,18 @@ class Telemetry:
             failed("shut down")
         return self._ended
 
+    def readers(self, members: Sequence[object]) -> tuple[MetricReader, ...]:
+        """Return those of the members of another configuration that are metric readers of this one."""
+        state = self._state._parent if isinstance(self._state, Orphan) else self._state
+        both = (one for one in state.foreign if any(one is member for member in members))
+        return tuple(one for one in both if isinstance(one, MetricReader))
+
     def health(self) -> Health:
         """Return what became of everything recorded so far."""
         state = self._state
         if isinstance(state, Orphan):
             return Health()
-        return state.accounts.health()
+        return dataclasses.replace(state.accounts.health(), unkept=_late.unkept())
 
     @contextmanager
     def use(self) -> Generator[Telemetry, None, None]:
@@ -129,12 +140,12 @@ class Telemetry:
         """
         if not isinstance(CURRENT.state, Tenants):
             CURRENT.state = Tenants(CURRENT.state)
-        former = _tenant.get()
-        _tenant.set(self)
+        former = TENANT.get()
+        TENANT.set(self)
         try:
             yield self
         finally:
-            _tenant.set(former)
+            TENANT.set(former)
 
     def __enter__(self) -> Telemetry:
         return self
@@ -157,7 +168,7 @@ class Orphan:
         self._parent, self._handle = parent, weakref.ref(handle)
         self._lock = threading.RLock()
         self._child: State | None = None
-        parent.outlet.move(lambda: self.successor().sinks)
+        parent.outlet.move(lambda: self.successor().outlet)
 
     def successor(self) -> State:
         """Return the child's own state, made at the first call."""
@@ -183,39 +194,10 @@ class Orphan:
         return self._parent.current_frame()
 
 
-class Tenants:
-    """Stands where the current state does once `Telemetry.use` has been used: each block sees its own tenant's."""
-
-    forked = True
-
-    def __init__(self, default: State | Orphan | None) -> None:
-        self.default = default
-
-    def successor(self) -> State | None:
-        """Return the state of the block around the caller, else the current one."""
-        handle = _tenant.get()
-        if handle is not None:
-            return handle.state
-        return None if self.default is None else self.default.successor()
-
-    def current_frame(self) -> object:
-        """Return the frame or run around the caller, or None."""
-        state = self.successor()
-        return None if state is None else state.current_frame()
-
-
-def replace(old: State | Orphan, new: State | Orphan | None) -> None:
-    """Put `new` where `old` is the current state; leave another current state alone."""
-    state = CURRENT.state
-    if state is old:
-        CURRENT.state = new
-    elif isinstance(state, Tenants) and state.default is old:
-        state.default = new
-
-
 def install(handle: Telemetry) -> None:
     """Make a handle's state the current one."""
     _kept[:] = [handle]
+    CURRENT.ended = False
     if isinstance(CURRENT.state, Tenants):
         CURRENT.state.default = handle._state
     else:
@@ -236,7 +218,6 @@ _handles: weakref.WeakSet[Telemetry] = weakref.WeakSet()
 # The handle of the current state and those of tenants: held, since the user may let go of them before the exit.
 _kept: list[Telemetry] = []
 _tenants: set[Telemetry] = set()
-_tenant: ContextVar[Telemetry | None] = ContextVar("otel_ml_tenant", default=None)
 
 
 def hold(handle: Telemetry) -> None:
@@ -249,10 +230,17 @@ def kept() -> Telemetry | None:
     return _kept[0] if _kept else None
 
 
+def speaking() -> Telemetry | None:
+    """Return the handle of the tenant in whose block the caller is, else of the current state; None if there is none."""
+    handle = TENANT.get()
+    if handle is not None:
+        return handle
+    return kept() if is_current(kept()) else None
+
+
 def is_current(handle: Telemetry | None) -> bool:
     """Say whether a handle's state is the current one."""
-    state = CURRENT.state.default if isinstance(CURRENT.state, Tenants) else CURRENT.state
-    return handle is not None and state is not None and state is handle._state
+    return handle is not None and is_default(handle._state)
 
 
 def flush_all() -> None:
@@ -271,6 +259,7 @@ def _at_exit() -> None:
 def _in_child() -> None:
     reseed()
     _shield.forget()
+    _late.forget()
     for handle in list(_handles):
         state = handle._state
         # A lock of the parent's stand-in may be held by a thread that does not exist here: always a new one.

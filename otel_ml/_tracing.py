@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from otel_ml._clock import CLOCK
 from otel_ml._frames import CALL_KEY, FRAME
 from otel_ml._otel_private import NO_STATE, SPAN_KEY, id_is_random, on_ending, random_bit, set_context
-from otel_ml._providers import Outlet
+from otel_ml._providers import OwnSpans
 from otel_ml._shield import failed
 from otel_ml._span import Counted, Frame, Ids, LightSpan, Unsampled
 from otel_ml.errors import ConfigurationError
@@ -189,22 +189,3 @@ class Processors(SynchronousMultiSpanProcessor):
         super().add_span_processor(span_processor)
         if not isinstance(span_processor, OwnSpans):
             self._tracing.foreign += (span_processor,)
-
-
-class OwnSpans(SpanProcessor):
-    """Takes the spans a user makes with our tracer provider to the same sinks. The SDK wants a subclass."""
-
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand a sampled span on."""
-        context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return
-        try:
-            for sink in self._outlet.sinks():
-                if sink.parts.spans is not None:
-                    sink.span(span)
-        except Exception:
-            failed("take a span")

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from otel_ml import _catalog as names
-from otel_ml._arguments import checked, name_of
+from otel_ml._arguments import checked, decorable, name_of
 from otel_ml._current import CURRENT
 from otel_ml._runs import Run
 from otel_ml._settings import disabled
@@ -77,7 +77,7 @@ def train(
     checked(model, version, None, None, None, labels, True)
     if params is not None and not isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users may pass anything
         raise ConfigurationError(f'params must be a mapping, not {type(params).__name__}. Write params={{"lr": 1e-3}}.')
-    return Train(model, version, params or {}, labels or {})
+    return Train(model, version, {} if params is None else params, labels or {})
 
 
 class Train:
@@ -96,12 +96,9 @@ class Train:
         if isinstance(function, staticmethod | classmethod):
             method = cast("staticmethod[..., object]", function)  # both hold a function
             return cast("F", type(method)(self(method.__func__)))
+        decorable(function, names.TRAIN)
         if disabled():
             return function
-        if not callable(function):
-            raise ConfigurationError(
-                f"train cannot decorate {type(function).__name__!r}. Put @otel_ml.train above a function."
-            )
         model, version, params, labels = self._options
         return cast("F", wrap(function, _Site(model or name_of(function), version, params, labels)))
 

@@ -55,7 +55,9 @@ def wrap(function: Function, site: Watches) -> Function:
         wrapper = _generator(cast("Callable[..., Generator[object, object, object]]", function), site)
     else:
         wrapper = _plain(function, site)
-    return functools.update_wrapper(wrapper, function)
+    functools.update_wrapper(wrapper, function)
+    # Type checkers are told that the kind of thing stays the same; of a partial that can be kept.
+    return functools.partial(wrapper) if isinstance(function, functools.partial) else wrapper
 
 
 def kind_of(function: Function) -> str:

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import context
 
 import otel_ml
-from otel_ml import _shield
+from otel_ml import _late, _shield
 from otel_ml._current import CURRENT
 from otel_ml._frames import FRAME
 
@@ -29,6 +29,7 @@ def unshielded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_shield, "transparent", request.node.get_closest_marker("shielded") is None)
     monkeypatch.setattr(_shield, "_told", {})
     monkeypatch.setattr(_shield, "_failures", {})
+    _late.forget()
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,7 @@ def no_state_left() -> Iterator[None]:
     if CURRENT.state is not None:
         otel_ml.shutdown(timeout=2.0)
         CURRENT.state = None
+    CURRENT.ended = False
     assert left == ("<nothing observed>", {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import otel_ml
 from otel_ml import exporters
-from tests.recorder import Events, Metrics, Recorder, Spans, points
+from otel_ml._delivery import Parts
+from tests.recorder import Events, Metrics, Recorder, Spans, points, same_rules
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
@@ -33,6 +36,19 @@ def two_sentences(error: pytest.ExceptionInfo[otel_ml.ConfigurationError]) -> No
     assert isinstance(error.value, ValueError)
     assert first
 
+
+class Unbuildable:
+    """An exporter whose `build` fails."""
+
+    def build(self, resource: Resource) -> Parts:
+        raise ZeroDivisionError
+
+    def describe(self) -> str:
+        return "nowhere"
+
+
+TAKEN, TWICE = InMemoryMetricReader(), InMemoryMetricReader()
+OTHERS = MeterProvider([TAKEN], shutdown_on_exit=False)
 
 WRONG: dict[str, dict[str, object]] = {
     "sampling text": {"sampling": "all"},
@@ -52,12 +68,18 @@ WRONG: dict[str, dict[str, object]] = {
     "resource key": {"resource": {1: "a"}},
     "resource empty key": {"resource": {"": "a"}},
     "resource value": {"resource": {"a": object()}},
+    "resource list of objects": {"resource": {"a": ["b", object()]}},
     "exporters alone": {"exporters": exporters.Console()},
     "exporters text": {"exporters": "otlp"},
     "exporters of text": {"exporters": ["otlp"]},
     "exporters of numbers": {"exporters": [5]},
     "exporters of None": {"exporters": [None]},
     "exporters that make nothing": {"exporters": [lambda: None]},
+    "exporters that fail": {"exporters": [lambda: 1 / 0]},
+    "exporters that cannot be made": {"exporters": [lambda: exporters.OTLP("nowhere")]},
+    "exporters that cannot be built": {"exporters": [Unbuildable()]},
+    "reader of another": {"exporters": [TAKEN]},
+    "reader given twice": {"exporters": [TWICE, TWICE]},
     "exporters mapping": {"exporters": {"otlp": 1}},
     "tracer provider": {"tracer_provider": MeterProvider([], shutdown_on_exit=False)},
     "tracer provider of the API": {"tracer_provider": trace.ProxyTracerProvider()},
@@ -65,6 +87,8 @@ WRONG: dict[str, dict[str, object]] = {
     "logger provider": {"logger_provider": 5},
     "sampling of a host": {"sampling": 0.5, "tracer_provider": TracerProvider(shutdown_on_exit=False)},
     "join": {"join": "yes"},
+    "join with nobody": {"exporters": [], "join": True},
+    "join what is not to be joined": {"join": False, "tracer_provider": TracerProvider(shutdown_on_exit=False)},
     "set_global": {"set_global": 1},
     "current": {"current": None},
 }
@@ -79,8 +103,7 @@ class TestWrongArguments:
 
         two_sentences(error)
 
-    # What a function makes is known when it is called, and by then the former's ports are closed.
-    @pytest.mark.parametrize("name", [name for name in WRONG if name != "exporters that make nothing"])
+    @pytest.mark.parametrize("name", WRONG)
     def test_leave_what_was_configured(self, name: str) -> None:
         """A wrong call changes nothing: what was configured before goes on."""
         place = Recorder()
@@ -93,6 +116,25 @@ class TestWrongArguments:
             pass
         assert otel_ml.flush(10.0)
         assert len(place.spans) == 1
+
+    def test_of_an_exporters_function_have_their_cause(self) -> None:
+        """What a function in the list raised is the cause of our error; what other functions have made is closed."""
+        made = Spans()
+        with pytest.raises(otel_ml.ConfigurationError) as error:
+            otel_ml.configure(exporters=[lambda: made, lambda: 1 / 0])  # type: ignore[list-item, return-value]  # that is the point
+
+        assert isinstance(error.value.__cause__, ZeroDivisionError)
+        assert made.closed == 1
+
+    def test_leave_readers_to_be_used_again(self) -> None:
+        """A reader that was in a list that was refused can be in the next one."""
+        reader = InMemoryMetricReader()
+        with pytest.raises(otel_ml.ConfigurationError):
+            otel_ml.configure(exporters=[reader, TAKEN])
+        otel_ml.configure(exporters=[reader], set_global=False)
+        observe()
+
+        assert reader.get_metrics_data() is not None
 
     @pytest.mark.parametrize(
         "wrong",
@@ -170,7 +212,15 @@ class TestWrongArguments:
 
     @pytest.mark.parametrize(
         ("variable", "value"),
-        [("OTEL_ML_EXPORTERS", "otpl"), ("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_SPAN_EVENT_COUNT_LIMIT", "many")],
+        [
+            ("OTEL_ML_EXPORTERS", "otpl"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_METRICS_EXPORTER", "prometheus"),
+            ("OTEL_SPAN_EVENT_COUNT_LIMIT", "many"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "many"),
+            # The SDK reads it since 1.45.
+            pytest.param("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "many", marks=same_rules),
+        ],
     )
     def test_in_variables(self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
         """A variable that cannot be used is told about in the same way."""
@@ -180,6 +230,7 @@ class TestWrongArguments:
 
         two_sentences(error)
         assert value in str(error.value)
+        assert variable in str(error.value)
 
     @pytest.mark.parametrize(
         "text",
@@ -213,15 +264,18 @@ class TestWhereSettingsComeFrom:
         (workdir / "pyproject.toml").write_text("\n".join(lines), encoding="utf-8")
 
     def test_service(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Argument, then OTEL_SERVICE_NAME, then pyproject, then what the SDK calls it."""
+        """Argument, then OTEL_SERVICE_NAME, then OTEL_RESOURCE_ATTRIBUTES, then pyproject, then what the SDK calls it."""
 
-        def service(**arguments: str) -> object:
+        def service(**arguments: object) -> object:
             otel_ml.configure(exporters=[place := Recorder()], set_global=False, **arguments)  # type: ignore[arg-type]  # a name
             return place.resource.attributes["service.name"]
 
         assert str(service()).startswith("unknown_service")
         self.settings(workdir, service='"from pyproject"')
         assert service() == "from pyproject"
+        assert service(resource={"service.name": "from argument"}) == "from argument"
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=from%20attributes")
+        assert service() == "from attributes"
         monkeypatch.setenv("OTEL_SERVICE_NAME", "from variable")
         assert service() == "from variable"
         assert service(service="from argument") == "from argument"
@@ -229,11 +283,11 @@ class TestWhereSettingsComeFrom:
     def test_resource(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Attributes of all places come together; the argument wins, and each process has an instance id of its own."""
         self.settings(workdir, resource='{ a = "pyproject", b = "pyproject", c = "pyproject" }')
-        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "d=variable,a=variable")
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "d=variable,a=variable,c=variable")
         otel_ml.configure(exporters=[place := Recorder()], set_global=False, resource={"a": "argument", "n": 3})
         first = dict(place.resource.attributes)
         assert {key: first[key] for key in "abcdn"} == {
-            "a": "argument", "b": "pyproject", "c": "pyproject", "d": "variable", "n": 3,
+            "a": "argument", "b": "pyproject", "c": "variable", "d": "variable", "n": 3,
         }  # fmt: skip
         assert first["telemetry.distro.name"] == "otel-ml"
         assert first["telemetry.sdk.name"] == "opentelemetry"
@@ -293,7 +347,7 @@ class TestWhereSettingsComeFrom:
         assert len(place.spans) == kept + (argument == {})
 
     def test_interval(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Argument, then OTEL_METRIC_EXPORT_INTERVAL for exporters that go by it, then pyproject, then the exporter's own."""
+        """Argument, then OTEL_METRIC_EXPORT_INTERVAL, for every exporter, then pyproject, then the exporter's own."""
 
         def intervals(**arguments: float) -> list[float]:
             state = otel_ml.configure(exporters=[Recorder(), Metrics()], set_global=False, **arguments).state  # type: ignore[arg-type]  # a number
@@ -303,7 +357,7 @@ class TestWhereSettingsComeFrom:
         self.settings(workdir, interval="7")
         assert intervals() == [7.0, 7.0]
         monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "9000")
-        assert intervals()[1] == 9.0
+        assert intervals() == [9.0, 9.0]
         assert intervals(interval=11.0) == [11.0, 11.0]
 
     def test_exporters(self, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,6 +505,28 @@ class TestConfiguredAgain:
         assert [one.closed for one in made] == [1, 0]
         assert len(made[0].kept) == 2
 
+    def test_a_function_may_open_what_the_former_has_open(self) -> None:
+        """A port that the former configuration listens on is left before a function that wants it is called again."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+
+        class Listening(Spans):
+            def __init__(self) -> None:
+                super().__init__()
+                self._server = socket.create_server(("127.0.0.1", port), reuse_port=False)
+
+            def shutdown(self) -> None:
+                super().shutdown()
+                self._server.close()
+
+        otel_ml.configure(exporters=[Listening], set_global=False)
+        observe()
+        otel_ml.configure(exporters=[Listening], set_global=False)
+        observe()
+        assert otel_ml.flush(10.0)
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+
     def test_one_after_the_other_never_mix(self) -> None:
         """Providers, resources, ids remembered and series belong to a configuration."""
         first, second = Recorder(), Recorder()
@@ -517,6 +593,7 @@ class TestTelemetry:
         assert place._spans.closed == 1
         assert repr(otel_ml.current()) == "<nothing observed>"
         assert telemetry.shutdown()
+        assert telemetry.flush()
 
     def test_hands_out_standard_providers(self) -> None:
         """Spans, instruments and log records of the user's own go to the same places, under the same resource."""
@@ -660,6 +737,24 @@ class TestTenants:
         score("default")
         assert otel_ml.flush(10.0)
         assert len(default.spans) == 2
+
+    def test_functions_of_the_module_speak_for_the_tenant(self) -> None:
+        """In a tenant's block `flush`, `health` and `shutdown` are the tenant's, and outside of it the default's."""
+        default, place = Recorder(delay=30.0), Recorder(delay=30.0)
+        otel_ml.configure(exporters=[default], set_global=False)
+        tenant = otel_ml.configure(exporters=[place], current=False)
+        with otel_ml.predict("m"):
+            pass
+        with tenant.use():
+            observe()
+            assert otel_ml.flush(10.0)
+            assert (len(place.spans), len(default.spans)) == (2, 0)
+            assert otel_ml.health() == tenant.health()
+            assert otel_ml.shutdown()
+        assert otel_ml.health() != tenant.health()
+        assert (place._spans.closed, default._spans.closed) == (1, 0)
+        assert otel_ml.flush(10.0)
+        assert len(default.spans) == 1
 
     def test_without_a_default(self) -> None:
         """Outside of a tenant's block nothing is observed when nothing is configured."""

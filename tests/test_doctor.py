@@ -4,6 +4,9 @@ import json
 import platform
 import re
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,9 +18,16 @@ from otel_ml._current import CURRENT
 from otel_ml._doctor import Findings, as_data, as_text
 from otel_ml._doctor_settings import configured
 from otel_ml._doctor_versions import REQUIRED, Installed, install
+from otel_ml._health import Account, ExporterHealth, Health
+from otel_ml._health_file import read, write
+from otel_ml._reasons import REASONS, UNKNOWN, explained
 from otel_ml.exporters import Local
 from otel_ml.testing import FaultCollector
 from tests.command import otel_ml as command
+from tests.recorder import wait_for
+
+# Names exporters, and returns the environment of a program.
+To = Callable[..., dict[str, str]]
 
 SECRET = "s3cr3t-t0ken"  # looked for where it must not be
 
@@ -207,6 +217,163 @@ class TestStore:
         assert "another program keeps it locked" in text
 
 
+PROGRAM = """
+import sys
+import otel_ml
+
+with otel_ml.configure(service="churn-api", set_global=False):
+    for n in range(9):
+        with otel_ml.predict("churn"):
+            pass
+    otel_ml.flush(1.0)
+    if "wait" in sys.argv:
+        input()
+"""
+
+
+def ran(environment: dict[str, str]) -> int:
+    """Run a program that makes nine predictions; return its number."""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment) as process:
+        assert process.wait(60) == 0
+        return process.pid
+
+
+class TestPrograms:
+    @pytest.fixture
+    def to(self, monkeypatch: pytest.MonkeyPatch, workdir: Path, bare_environment: dict[str, str]) -> "To":
+        """Name exporters for the doctor and for a program, which gets the environment that is returned."""
+
+        def name(exporters: str, **more: str) -> dict[str, str]:
+            more = {"OTEL_ML_SPOOL": str(workdir / "spool"), **more}
+            use(monkeypatch, exporters, **more)
+            return {**bare_environment, "OTEL_ML_EXPORTERS": exporters, **more}
+
+        return name
+
+    @pytest.mark.parametrize(
+        ("mode", "reason", "words"),
+        [
+            (400, "http_400", "did not understand the request: look at its log"),
+            (401, "http_401", "wants other credentials: check `headers=`"),
+            ("redirect", "http_302", "redirects, which is not followed: name the place"),
+            ("partial_success", "partial_success", "its log says why"),
+        ],
+    )
+    def test_that_lost_something(self, mode: object, reason: str, words: str, said: Said, to: "To") -> None:
+        """What a program that has ended lost is shown, with cause and cure; it is no failure of what answers now."""
+        with FaultCollector(mode) as collector:  # type: ignore[arg-type]  # a mode
+            pid = ran(to("otlp", OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint))
+            collector.mode = "healthy"
+            code, text = said.text()
+
+        assert code == 0
+        assert re.search(rf"^churn-api  pid {pid}, ended \(as of \d+ s ago\)$", text, re.MULTILINE)
+        assert re.search(rf"spans +created 9 +delivered \d +queued 0 +spooled 0 +dropped \d \({reason} \d\)", text)
+        assert re.search(rf"^ +{reason}: .*{words}", text, re.MULTILINE)
+        assert text.count(f"{reason}: ") == 1
+
+    def test_whose_telemetry_waits_on_disk(self, said: Said, to: "To") -> None:
+        """What a program could not deliver and has left on disk is shown, also while nobody answers."""
+        with FaultCollector("refused") as nobody:
+            pid = ran(to("otlp", OTEL_EXPORTER_OTLP_ENDPOINT=nobody.endpoint))
+            code, text = said.text()
+
+        assert code == 1
+        assert f"pid {pid}, ended" in text
+        assert re.search(r"spans +created 9 +delivered 0 +queued 0 +spooled 9 +dropped 0$", text, re.MULTILINE)
+
+    def test_as_data(self, said: Said, to: "To") -> None:
+        """For a script: every number, and what to do about each reason."""
+        with FaultCollector(400) as collector:
+            pid = ran(to("otlp", OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint))
+            code, data = said.data()
+
+        (program,) = data["programs"]  # type: ignore[misc]  # parsed
+        (place,) = program["exporters"]
+        assert code == 1
+        assert (program["service"], program["pid"], program["alive"], program["ended"]) == (
+            "churn-api",
+            pid,
+            False,
+            True,
+        )
+        assert place["name"] == "otlp-0"
+        assert place["signals"]["spans"] == {
+            "created": 9,
+            "delivered": 0,
+            "queued": 0,
+            "spooled": 0,
+            "dropped": {"http_400": 9},
+        }
+        assert program["advice"] == {"http_400": REASONS["http_400"]}
+
+    def test_that_runs(self, said: Said, to: "To") -> None:
+        """A program that is running is shown as such, from beside its local store."""
+        environment = to("local")
+        command = [sys.executable, "-c", PROGRAM, "wait"]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
+            wait_for(lambda: read(Path(".otel_ml/health")))
+            text = said.text()[1]
+            process.communicate(b"\n", timeout=60)
+
+        assert f"churn-api  pid {process.pid}, running (as of" in text
+
+    @pytest.mark.parametrize("exporters", ["otlp,local", "otlp,otlp"])
+    def test_of_several_exporters_are_shown_once(self, exporters: str, said: Said, to: "To") -> None:
+        """A program is one program, whether its store and spool are looked at, or one spool for two exporters."""
+        with FaultCollector() as collector:
+            pid = ran(to(exporters, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint))
+            text = said.text()[1]
+
+        assert text.count(f"pid {pid}") == 1
+        assert "Everything answers." in text
+
+    def test_that_are_many(self, said: Said, to: "To") -> None:
+        """A person is shown the latest, a script all."""
+        to("local")
+        health = Health((ExporterHealth("local-0", "local store", {"spans": Account(5)}),), 1, 2, {"flush": 4})
+        for n in range(30):
+            write(Path(".otel_ml/health"), health, service=f"job-{n}", pid=4_200_000_000 + n, started=1.0, ended=True)
+        text, data = said.text()[1], said.data()[1]
+
+        assert text.count("pid 42") == 10
+        assert "job-29" in text
+        assert "... and 20 more: otel-ml doctor --json" in text
+        assert "4 times otel_ml could not flush" in text
+        assert len(data["programs"]) == 30  # type: ignore[arg-type]  # parsed
+
+    def test_that_there_are_none_of(self, said: Said, to: "To") -> None:
+        """Where nobody has written there is nothing to show, and nothing is made."""
+        to("local")
+
+        assert "pid" not in said.text()[1]
+        assert said.data()[1]["programs"] == []
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("reason", "known_as"),
+        [
+            ("queue_full", "queue_full"),
+            ("http_302", "http_3xx"),
+            ("http_418", "http_4xx"),
+            ("http_429", "http_429"),
+            ("http_500", "http_5xx"),
+            ("grpc_UNAVAILABLE", "grpc_UNAVAILABLE"),
+            ("grpc_DATA_LOSS", "grpc_*"),
+            ("exporter_raised_KeyError", "exporter_raised_*"),
+        ],
+    )
+    def test_have_one_sentence(self, reason: str, known_as: str) -> None:
+        """A reason is explained by itself, or by its family."""
+        assert explained(reason) == REASONS[known_as]
+
+    @pytest.mark.parametrize("reason", ["", "http_", "http_9", "http_200", "no such", "queue_full2", "regrpc_"])
+    def test_of_a_newer_version(self, reason: str) -> None:
+        """A reason that is not known has a sentence too."""
+        assert explained(reason) == UNKNOWN
+
+
 class TestSource:
     def test_variables_of_ours(self, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
         """OTEL_ML_EXPORTERS is named as what named the exporters, before OpenTelemetry's own variables."""
@@ -262,10 +429,15 @@ class TestSource:
         assert "Write otel_ml.configure(exporters=[otel_ml.exporters.OTLP()])" in text
 
     def test_switched_off(self, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-        """OTEL_SDK_DISABLED is noticed."""
+        """OTEL_SDK_DISABLED is noticed, and the last line does not say that all is well."""
         use(monkeypatch, "console", OTEL_SDK_DISABLED="true")
+        Local("kept.db").build(None).spans.export([])  # type: ignore[union-attr, arg-type]  # an empty store
+        use(monkeypatch, "console,local", OTEL_ML_STORE="kept.db")
+        code, text = said.text()
 
-        assert "unset OTEL_SDK_DISABLED" in said.text()[1]
+        assert code == 0
+        assert "unset OTEL_SDK_DISABLED" in text
+        assert text.rstrip().splitlines()[-1] == "Nothing is recorded: OTEL_SDK_DISABLED=true switches telemetry off."
 
     def test_asking_starts_nothing(self, said: Said) -> None:
         """The doctor configures nothing in its own process."""

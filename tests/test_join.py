@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -135,6 +136,13 @@ class TestNoExportersGiven:
         assert bool(host.calls()) == (which == "meters")
         assert bool(host.event_names) == (which == "loggers")
 
+    def test_every_configuration_is_replayed_at_collection(self, host: Host) -> None:
+        """Joined once more, a host's reader gets at its collection what was measured since, as under the first."""
+        for turn in range(1, 4):
+            otel_ml.configure(meter_provider=host.meters)
+            observe()
+            assert host.calls() == turn
+
     def test_our_shutdown_is_not_the_hosts(self, host: Host) -> None:
         """Shutting down leaves the host's providers working: they are not ours to close."""
         with otel_ml.configure(tracer_provider=host.tracers, meter_provider=host.meters, logger_provider=host.loggers):
@@ -248,6 +256,17 @@ class TestExportersGiven:
         assert host.names == [span.name for span in place.spans]
         assert host.event_names == []
 
+    def test_join_needs_somebody_to_join(self, host: Host) -> None:
+        """`join=True` without a provider is a mistake, and so is `join=False` beside one."""
+        with pytest.raises(otel_ml.ConfigurationError, match="no OpenTelemetry SDK providers"):
+            otel_ml.configure(exporters=[Recorder()], join=True, set_global=False)
+        with pytest.raises(otel_ml.ConfigurationError, match="join=False"):
+            otel_ml.configure(exporters=[Recorder()], join=False, tracer_provider=host.tracers)
+        otel_ml.configure(exporters=[Recorder()], join=True, tracer_provider=host.tracers, set_global=False)
+        observe()
+
+        assert host.names == ["predict m", "train m"]
+
     def test_global_ones_are_left_in_place(self, global_host: Host) -> None:
         """`set_global=True` where a host has its own is an error, before anything is changed."""
         before = Recorder()
@@ -324,6 +343,18 @@ class TestUnconfigured:
         observe()
 
         assert otel_ml.flush()
+
+    def test_a_host_is_left_alone_after_a_shutdown(self, global_host: Host) -> None:
+        """After `shutdown()`, or the end of a `with configure()` block, nothing is observed until `configure()`."""
+        otel_ml.configure()
+        observe()
+        assert otel_ml.shutdown()
+        observe()
+        assert global_host.names == ["predict m", "train m"]
+        with otel_ml.configure():
+            observe()
+        observe()
+        assert global_host.names == ["predict m", "train m"] * 2
 
     def test_configure_replaces_what_was_joined(self, global_host: Host) -> None:
         """A host that was joined by itself gives way to what is configured."""
@@ -418,12 +449,125 @@ with otel_ml.predict("m"):
 processor = SimpleSpanProcessor(kept)
 second = otel_ml.configure(exporters=[processor])
 assert second.tracer_provider is not first.tracer_provider
-third = otel_ml.configure(exporters=[processor], join=True)
+try:
+    otel_ml.configure(exporters=[processor], join=True)
+except otel_ml.ConfigurationError:
+    print("nobody to join")
 with otel_ml.predict("m"):
     pass
 print(names())
 """)
-        assert printed == "['predict m']"
+        assert printed == "nobody to join\n['predict m']"
+
+    def test_a_second_configuration_takes_what_global_providers_make(self) -> None:
+        """Spans, records and instruments of OpenTelemetry's global API go where the last `configure()` says, once."""
+        printed = self.program("""
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor, InMemoryLogRecordExporter
+from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.sdk.metrics import Counter
+from tests.recorder import Recorder
+counter = metrics.get_meter("app").create_counter("orders")
+logger, records = _logs.get_logger("app"), InMemoryLogRecordExporter()
+
+def work(place):
+    place.forget()
+    with trace.get_tracer("app").start_as_current_span("request"):
+        counter.add(2)
+        logger.emit(event_name="mine")
+    assert otel_ml.flush(10.0)
+    events = [event.log_record.event_name for event in place.events]
+    return [span.name for span in place.spans], events, place.value("orders")
+
+first, second = Recorder(), Recorder({Counter: AggregationTemporality.DELTA})
+otel_ml.configure(service="first", exporters=[first])
+assert work(first) == (["request"], ["mine"], 2)
+otel_ml.configure(exporters=[second, SimpleSpanProcessor(kept), SimpleLogRecordProcessor(records)])
+first.forget()
+for _ in range(2):
+    # Deltas, as the second place prefers them.
+    assert work(second) == (["request"], ["mine"], 2)
+assert otel_ml.health().exporters[0].signals["spans"].delivered == 2
+assert otel_ml.health().exporters[0].signals["metrics"].delivered >= 2
+assert names() == ["request", "request"]
+assert len(records.get_finished_logs()) == 2
+assert (first.spans, first.events, first.collections) == ([], [], [])
+
+assert otel_ml.shutdown()
+kept.clear()
+trace.get_tracer("app").start_span("nobody takes it").end()
+assert otel_ml.health().exporters[0].signals["spans"].dropped == {"shutdown": 1}
+third, fourth = Recorder(), Recorder()
+otel_ml.configure(exporters=[third])
+assert work(third) == (["request"], ["mine"], 2)
+otel_ml.configure(exporters=[third, fourth])
+assert work(fourth) == (["request"], ["mine"], 2)
+assert work(third) == (["request"], ["mine"], 4)
+metrics.get_meter_provider().force_flush()
+second.forget()
+otel_ml.configure(exporters=[second], set_global=False)
+assert work(second) == ([], [], 0)
+print("done")
+""")
+        # What is made after a shutdown is told about on standard error.
+        assert printed.startswith("done")
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+    def test_a_child_takes_what_global_providers_make(self) -> None:
+        """In a forked child too, spans of the global API go where the last `configure()` of the child or its parent says."""
+        printed = self.program("""
+import os
+from tests.recorder import Recorder
+places = [Recorder() for _ in range(3)]
+for place in places[:2]:
+    otel_ml.configure(exporters=[place])
+
+def work(place):
+    trace.get_tracer("app").start_span("request").end()
+    assert otel_ml.flush(10.0)
+    assert [span.name for span in place.spans] == ["request"]
+
+child = os.fork()
+if not child:
+    with otel_ml.predict("m"):
+        pass
+    otel_ml.flush(10.0)
+    places[1].forget()
+    work(places[1])
+    otel_ml.configure(exporters=[places[2]])
+    work(places[2])
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+work(places[1])
+print("done")
+""")
+        assert printed == "done"
+
+    def test_a_host_is_found_again(self) -> None:
+        """What was joined before is no provider of ours: `configure()` after `configure()` joins the host as the first did."""
+        printed = self.program("""
+from tests.recorder import Recorder
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(kept))
+trace.set_tracer_provider(provider)
+
+def joined():
+    kept.clear()
+    with otel_ml.predict("m"):
+        pass
+    return names() == ["predict m"]
+
+while not joined():
+    pass
+assert otel_ml.configure().tracer_provider is provider and joined()
+assert otel_ml.configure().tracer_provider is provider and joined()
+place = Recorder()
+otel_ml.configure(exporters=[place], join=True)
+assert joined() and otel_ml.flush(10.0) and len(place.spans) == 1
+otel_ml.configure(exporters=[place], join=True)
+assert joined() and otel_ml.flush(10.0) and len(place.spans) == 2
+print("done")
+""")
+        assert printed == "done"
 
     def test_set_global_false(self) -> None:
         """Nothing global is set."""

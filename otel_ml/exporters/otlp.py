@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -76,6 +77,12 @@ class OTLP:
             raise ConfigurationError(
                 'spool is no Spool. Write spool=exporters.Spool("/var/spool/churn"), or spool=None.'
             )
+        if type(self.insecure) is not bool:
+            raise ConfigurationError(
+                f"insecure must be True or False, not {type(self.insecure).__name__}. Write insecure=True."
+            )
+        for name in _FILES:
+            _check_path(name, getattr(self, name))
         if self.client_key is not None and self.client_certificate is None:
             raise ConfigurationError("client_key is given without client_certificate. Give both PEM files.")
 
@@ -85,6 +92,8 @@ class OTLP:
         from otel_ml.exporters._otlp_line import Line
         from otel_ml.exporters._otlp_parts import OTLPEvents, OTLPMetrics, OTLPSpans
 
+        for name in _FILES:
+            _check_file(name, getattr(self, name))
         traces, metrics, logs = (Line(target_of(self, signal)) for signal in SIGNALS)
         return Parts(
             spans=OTLPSpans(traces),
@@ -115,6 +124,9 @@ class OTLP:
         return f"OTLP({', '.join(given)})"
 
 
+_FILES = ("certificate", "client_certificate", "client_key")
+
+
 def _check_endpoint(endpoint: str | None) -> None:
     if endpoint is None:
         return
@@ -133,6 +145,17 @@ def _check_choice(name: str, value: str | None, choices: Mapping[str, object]) -
     if value is not None and value not in choices:
         usable = " or ".join(f'{name}="{choice}"' for choice in choices)
         raise ConfigurationError(f"{name}={value!r:.60} is not one that OTLP can use. Write {usable}.")
+
+
+def _check_path(name: str, path: object) -> None:
+    if path is not None and not isinstance(path, str | Path):
+        raise ConfigurationError(f'{name} is no path but {type(path).__name__}. Write {name}="/etc/ssl/{name}.pem".')
+
+
+def _check_file(name: str, path: str | Path | None) -> None:
+    """Refuse a file that is missing, also where none is needed: nobody who names one means to go without."""
+    if path is not None and not isfile(path):  # noqa: PTH113  # `is_file` raises where a folder may not be looked into
+        raise ConfigurationError(f"The PEM file {str(path)!r} of {name}= is not there. Check path and permissions.")
 
 
 def _check_timeout(timeout: float | None) -> None:
