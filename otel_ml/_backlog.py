@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +11,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from otel_ml import _segment, _shelf
+from otel_ml._segment_file import private
 from otel_ml._shelf import FULL, SEGMENT_BYTES, Load, Shelf
 from otel_ml._shield import tell
 
@@ -27,6 +26,8 @@ VERSION = 1
 MAX_AGE = 7 * 24 * 3_600
 # Seconds after which a spool that could not be used is tried again, and what others left is looked for again.
 _AGAIN = 60.0
+# Seconds that somebody else's work on the disk is waited for, and for which a disk that hangs is left alone.
+_PATIENCE, _HANGS = 0.2, 1.0
 _RECORDS, _BYTES = 512, 1024 * 1024
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
@@ -40,57 +41,75 @@ class Backlog:
         self._lock = threading.Lock()
         self._own: Shelf | None = None
         self._left_by_others: list[Shelf] = []
-        self._look_at = self._try_at = 0.0
+        self._look_at = self._try_at = self._hangs_until = 0.0
         self._told = False
 
     def look(self, *, now: bool = False) -> None:
         """Take over what processes have left that ended: once a minute, or `now`, at most once a second."""
-        if self._root is None or monotonic() < self._look_at - (_AGAIN - 1.0 if now else 0.0):
+        if monotonic() < self._look_at - (_AGAIN - 1.0 if now else 0.0) or not self._locked():
             return
-        with self._lock:
+        try:
             self._look_at = monotonic() + _AGAIN
-            try:
+            if self._root is not None:
                 self._claim()
-            except FileNotFoundError:
-                # Somebody was done with the folder at this moment.
-                return
-            except OSError as error:
-                self._complain(error)
+        except FileNotFoundError:
+            # Somebody was done with the folder at this moment.
+            return
+        except OSError as error:
+            self._complain(error)
+        finally:
+            self._lock.release()
+
+    def doubt(self) -> None:
+        """Write nothing for a while: the disk seems to hang."""
+        self._hangs_until = monotonic() + _HANGS
 
     def put(self, parcel: Parcel) -> bool:
         """Keep a parcel; False if it cannot be kept now, and is still the caller's."""
         if (
-            self._root is None
-            or monotonic() < self._try_at
+            monotonic() < max(self._try_at, self._hangs_until)
+            or _segment.size(parcel) > self._limit
             or max(map(len, parcel.records), default=0) > _segment.MAX_FRAME
+            or not self._locked()
         ):
             return False
-        with self._lock:
-            try:
-                self._append(parcel)
-            except FileNotFoundError as error:
-                self._begin_anew()
-                if not self._appended(parcel):
-                    self._complain(error)
-                    return False
-            except OSError as error:
-                # What is oldest makes room for what is new.
-                if error.errno not in _NO_ROOM or not self._drop_oldest() or not self._appended(parcel):
-                    self._complain(error)
-                    return False
+        try:
+            if self._root is None or not self._kept(parcel):
+                return False
             self._told = False
-        self._tally.spool(parcel.count)
+            self._tally.spool(parcel.count)
+            return True
+        finally:
+            self._lock.release()
+
+    def _kept(self, parcel: Parcel) -> bool:
+        try:
+            self._append(parcel)
+        except FileNotFoundError as error:
+            self._begin_anew()
+            if not self._appended(parcel):
+                self._complain(error)
+                return False
+        except OSError as error:
+            # What is oldest makes room for what is new.
+            if error.errno not in _NO_ROOM or not self._drop_oldest() or not self._appended(parcel):
+                self._complain(error)
+                return False
         return True
 
     def load(self) -> Load | None:
         """Return the oldest records, to be settled before the next are asked for; None if there are none."""
-        with self._lock:
+        if not self._locked():
+            return None
+        try:
             while True:
                 load = self._oldest()
                 if load is None or load.parcels:
                     return load
                 # Nothing in it could be read.
                 self._settled(load, {})
+        finally:
+            self._lock.release()
 
     def settle(self, load: Load, rejected: Mapping[str, int]) -> None:
         """Take note that a load has been delivered, but for the records rejected."""
@@ -111,6 +130,13 @@ class Backlog:
             self._own, self._left_by_others, self._root = None, [], None
         finally:
             self._lock.release()
+
+    def _locked(self) -> bool:
+        """Take the lock; False if whoever has it waits for a disk that hangs, which nobody else is to wait for."""
+        if not self._lock.acquire(timeout=_PATIENCE if monotonic() >= self._hangs_until else 0.0):
+            self.doubt()
+            return False
+        return True
 
     # ------------------------------------------------------------------------------ with the lock held
     def _shelves(self) -> list[Shelf]:
@@ -142,9 +168,10 @@ class Backlog:
     def _append(self, parcel: Parcel) -> None:
         if self._own is None:
             self._own = _shelf.begin(self._folder())
-        if self._own.full(min(SEGMENT_BYTES, self._limit // 8)):
+        size, segment = _segment.size(parcel), min(SEGMENT_BYTES, self._limit // 8)
+        if self._own.full(size, segment):
             self._own.close_segment()
-            self._make_room()
+            self._make_room(max(size, segment))
         self._own.put(parcel)
 
     def _begin_anew(self) -> None:
@@ -161,26 +188,38 @@ class Backlog:
             return False
         return True
 
-    def _make_room(self) -> None:
-        """Delete what is oldest, whoever's it is, until another segment fits."""
+    def _make_room(self, more: int) -> None:
+        """Delete what is oldest, whoever's it is, until `more` bytes fit."""
         assert self._root is not None  # noqa: S101  # whoever writes has a root
         found = _shelf.segments(self._root / f"v{VERSION}")
-        over = sum(size for _, size, _, _ in found) + min(SEGMENT_BYTES, self._limit // 8) - self._limit
+        over = sum(size for _, size, _, _ in found) + more - self._limit
         for _, size, path, newest in found:
             if over <= 0:
                 return
-            if self._drop(path):
+            if size and (self._drop(path) or self._drop_of_others(path, newest=newest)):
                 over -= size
-            elif not newest and not self._is_ours(path):
-                # Its process finds out when it comes to read it, and counts it then.
-                with suppress(OSError):
-                    path.unlink()
-                    over -= size
+
+    def _drop_of_others(self, path: Path, *, newest: bool) -> bool:
+        if self._is_ours(path):
+            return False
+        shelf = _shelf.claim(path.parent)
+        if shelf is not None:
+            # Of a process that has ended, so that nobody else counts it.
+            for segment in [one for one in shelf.segments if one.path == path]:
+                shelf.remove(segment)
+                self._tally.drop(FULL, segment.left)
+            shelf.close()
+            return not path.exists()
+        if not newest:
+            # Its process finds out when it comes to read it, and counts it then.
+            with suppress(OSError):
+                path.unlink()
+                return True
+        return False
 
     def _drop_oldest(self) -> bool:
-        return any(
-            self._drop(segment.path) for shelf in self._shelves() for segment in list(shelf.segments)[:-1]
-        )  # fmt: skip
+        # Not the only one there is beside what is being written: new records wait in memory sooner than all others go.
+        return any(self._drop(segment.path) for shelf in self._shelves() for segment in list(shelf.segments)[:-2])
 
     def _drop(self, path: Path) -> bool:
         """Drop one of our segments that is not on its way."""
@@ -198,19 +237,18 @@ class Backlog:
 
     def _claim(self) -> None:
         assert self._root is not None  # noqa: S101  # whoever looks has a root
-        if not (self._root / f"v{VERSION}" / self._destination).exists():
+        version = self._root / f"v{VERSION}"
+        if not version.exists():
             return
-        folder = self._folder()
-        oldest = time_ns() - MAX_AGE * 1_000_000_000
-        for one in sorted(folder.iterdir()):
-            if one.is_symlink() or not one.is_dir():
-                continue
-            shelf = _shelf.claim(one)
+        private(self._root, mine=False)
+        private(version)
+        self._delete_old(version)
+        if not (version / self._destination).exists():
+            return
+        for one in sorted(self._folder().iterdir()):
+            shelf = _shelf.claim(one) if one.is_dir() and not one.is_symlink() else None
             if shelf is None:
                 continue
-            if _shelf.sweep(one, oldest):
-                tell("spool:age", f"otel_ml deleted telemetry that waited in {one.parent} for more than a week.")
-                shelf.segments = type(shelf.segments)(s for s in shelf.segments if s.path.exists())
             if shelf.left:
                 self._left_by_others.append(shelf)
                 self._tally.add(spooled=shelf.left)
@@ -218,13 +256,23 @@ class Backlog:
                 shelf.close()
         self._left_by_others.sort(key=lambda shelf: shelf.segments[0].path.name if shelf.segments else "")
 
+    def _delete_old(self, version: Path) -> None:
+        """Delete what has waited for more than a week, for whatever destination: credentials change, and nobody comes."""
+        oldest = f"{time_ns() - MAX_AGE * 1_000_000_000:020d}"
+        for name, _, path, newest in _shelf.segments(version):
+            if name >= oldest:
+                return
+            tell("spool:age", f"otel_ml deletes telemetry that waited in {version} for more than a week.")
+            if not self._drop(path):
+                self._drop_of_others(path, newest=newest)
+
     def _folder(self) -> Path:
         """Return the folder of our destination, made and checked; raise `OSError` if it cannot be used."""
         assert self._root is not None  # noqa: S101  # as above
-        _private(self._root, mine=False)
-        _private(self._root / f"v{VERSION}")
+        private(self._root, mine=False)
+        private(self._root / f"v{VERSION}")
         folder = self._root / f"v{VERSION}" / self._destination
-        _private(folder)
+        private(folder)
         self._warn_of_newer()
         return folder
 
@@ -234,11 +282,8 @@ class Backlog:
             one.name for one in self._root.glob("v[0-9]*") if one.name[1:].isdigit() and int(one.name[1:]) > VERSION
         ]
         if newer:
-            tell(
-                f"spool:newer:{self._root}",
-                f"The spool {self._root} holds telemetry of a newer otel_ml, which is left for that to send. "
-                "To send it, run the newer version.",
-            )
+            sentence = "holds telemetry of a newer otel_ml, which is left alone. To send it, run the newer version."
+            tell(f"spool:newer:{self._root}", f"The spool {self._root} {sentence}")
 
     def _complain(self, error: OSError) -> None:
         """Say once what is wrong; go on without, and try again in a minute."""
@@ -254,16 +299,3 @@ class Backlog:
                 f"The spool {self._root} {what}; what cannot be delivered is kept in memory, as far as it fits. "
                 f'{cure}, or write exporters.OTLP(..., spool=exporters.Spool("/another/folder")), or spool=None.',
             )
-
-
-def _private(folder: Path, *, mine: bool = True) -> None:
-    """Make a folder that only its owner can read, or check that it is one."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=not mine)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "it is a link, or no folder")
-    if mine and found.st_uid != os.geteuid():
-        raise PermissionError(errno.EACCES, "it belongs to another user")
-    if mine and found.st_mode & 0o077:
-        folder.chmod(0o700)

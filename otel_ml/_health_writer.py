@@ -79,6 +79,9 @@ class HealthWriter:
             if self._folder is None or not any(one.created for to in health.exporters for one in to.signals.values()):
                 return
             self._due = monotonic() + EVERY_SECONDS
+            if os.path.islink(self._folder.parent):  # noqa: PTH114  # which never raises
+                # As with the spool itself: no link is followed.
+                return
             _health_file.write(
                 self._folder,
                 health,

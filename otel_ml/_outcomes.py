@@ -53,7 +53,8 @@ class Outcomes:
         `given` is the model and version that came with the label; they are kept where the prediction is not known.
         """
         with self._lock:
-            found, former = self._waiting.pop(id, None), self._labelled.get(id)
+            found = self._waiting.pop(id, None)
+            former = self._labelled[id] if id in self._labelled else None  # noqa: SIM401  # see `tests/faults`: no call
             if found is not None:
                 self._labelled[id] = found.model, found.version
             elif former is None or former[0] is None:

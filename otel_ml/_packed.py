@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A request that is refused as a whole is divided at most so often: enough for two bad records among 512 to be found.
 MAX_DIVISIONS = 64
+# After a batch of which no part was accepted, as many are not divided.
+IN_VAIN = 16
 
 Parcels = Sequence[Parcel]
 
@@ -51,13 +53,13 @@ class PackedOutbox:
         self._part, self._convert = part, convert
         self.tally, self.pauses = tally, Pauses()
         # What could not be written to disk, or is not to be; one batch, but for metrics.
-        self._memory: deque[tuple[Parcel, int]] = deque()
+        self._memory: deque[tuple[list[Parcel], int]] = deque()
         self._sending: list[_Sending] = []
         # Between the one who takes, the one who sends, and the one who ends the program; held for no exchange.
         self._moving = threading.Lock()
         self._backlog = Backlog(spool, part.destination, tally) if spool is not None and spool.root() else None
-        # Whether dividing has helped, or was not tried yet. A server that refuses everything is asked once a batch.
-        self._divides = True
+        # Batches for which nothing is divided, since that was in vain: a server that refuses everything is asked once.
+        self._undivided = 0
 
     @property
     def keeps(self) -> bool:
@@ -73,6 +75,11 @@ class PackedOutbox:
         """Take over what processes that have ended left on disk for the same destination."""
         if self._backlog is not None:
             self._backlog.look(now=now)
+
+    def doubt(self) -> None:
+        """Keep in memory for a while: the disk seems to hang."""
+        if self._backlog is not None:
+            self._backlog.doubt()
 
     def take(self, queue: deque[object | None]) -> bool:
         """Take a batch and write it to disk; False if there is none, or what was taken before has no place yet."""
@@ -143,13 +150,21 @@ class PackedOutbox:
     # ------------------------------------------------------------------- with `_moving` held, but for `_deliver`
     def _put(self, packed: Packed) -> None:
         self.tally.drop("encoding", packed.rejected, held=packed.rejected)
-        self._memory.extend((parcel, parcel.count) for parcel in packed.parcels)
+        if packed.parcels:
+            self._hold(list(packed.parcels))
         self._to_disk()
 
+    def _hold(self, parcels: list[Parcel]) -> None:
+        self._memory.append((parcels, sum(parcel.count for parcel in parcels)))
+
     def _to_disk(self) -> None:
-        if self._backlog is not None:
-            while self._memory and self._backlog.put(self._memory[0][0]):
-                self._memory.popleft()
+        while self._backlog is not None and self._memory:
+            parcels, _ = self._memory.popleft()
+            while parcels and self._backlog.put(parcels[0]):
+                parcels.pop(0)
+            if parcels:
+                self._memory.appendleft((parcels, sum(parcel.count for parcel in parcels)))
+                return
 
     def _next(self) -> _Sending | None:
         if self._sending:
@@ -159,7 +174,7 @@ class PackedOutbox:
             sending = _Sending(load.parcels, load)
         elif self._memory:
             # All of one batch, or of the collections that wait, in one request.
-            sending = _Sending([parcel for parcel, _ in self._memory], None)
+            sending = _Sending([parcel for parcels, _ in self._memory for parcel in parcels], None)
             self._memory.clear()
         else:
             return None
@@ -171,7 +186,12 @@ class PackedOutbox:
             if sending not in self._sending:
                 return
             self._sending.clear()
-            self._divides = sending.accepted or (self._divides and sending.divisions == MAX_DIVISIONS)
+            if sending.accepted:
+                self._undivided = 0
+            elif sending.divisions < MAX_DIVISIONS:
+                self._undivided = IN_VAIN
+            else:
+                self._undivided = max(0, self._undivided - 1)
             if sending.load is not None and self._backlog is not None:
                 self._backlog.settle(sending.load, sending.rejected)
             else:
@@ -186,7 +206,7 @@ class PackedOutbox:
                 continue
             left = [parcel for request in reversed(sending.requests) for parcel in request]
             self.tally.settle(sending.count - sum(parcel.count for parcel in left), sending.rejected)
-            self._memory.extendleft((parcel, parcel.count) for parcel in reversed(left))
+            self._memory.appendleft((left, sum(parcel.count for parcel in left)))
 
     def _deliver(self, request: Parcels, deadline: float) -> Delivery:
         try:
@@ -196,7 +216,7 @@ class PackedOutbox:
 
     def _note(self, sending: _Sending, request: Parcels, delivery: Delivery) -> None:
         records = sum(len(parcel.records) for parcel in request)
-        if delivery.divisible and records > 1 and sending.divisions and self._divides:
+        if delivery.divisible and records > 1 and sending.divisions and not self._undivided:
             sending.divisions -= 1
             sending.requests += reversed(halves(request, records))
             return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -13,10 +16,12 @@ from otel_ml import _segment
 SEGMENT, ACKNOWLEDGED = ".seg", ".ack"
 # Nobody's link is followed, and no child inherits a file.
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# No pipe is waited for.
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
+_NAME = re.compile(r"[0-9]{20}\.seg")
 # As much of a file is read at once; no segment of ours is larger.
 _MOST_READ = 2 * _segment.MAX_FRAME
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _ACK = Struct("<Q")
 _CHECK = Struct("<I")
 
@@ -38,10 +43,18 @@ class Segment:
         return self.count - self.settled
 
 
+def paths(folder: Path) -> list[Path]:
+    """Return the segments in a folder, oldest first; what is called otherwise is none of ours."""
+    return sorted(path for path in folder.glob(f"*{SEGMENT}") if _NAME.fullmatch(path.name))
+
+
 def found(path: Path) -> Segment | None:
     """Return a segment as an earlier process left it; None if it is no file of ours."""
     try:
-        size = path.lstat().st_size
+        held = path.lstat()
+        if not stat.S_ISREG(held.st_mode):
+            return None
+        size = held.st_size
         position = min(acknowledged(path), size)
         return Segment(path, size, _segment.count(content(path, position, size), _segment.key_of(path.name)), position)
     except OSError:
@@ -49,7 +62,8 @@ def found(path: Path) -> Segment | None:
 
 
 def content(path: Path, start: int, end: int) -> bytes:
-    file = os.open(path, os.O_RDONLY | NOFOLLOW | _NONBLOCK)
+    """Return a part of a file; nothing of what is no file."""
+    file = os.open(path, os.O_RDONLY | NOFOLLOW | NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             return b""
@@ -59,8 +73,9 @@ def content(path: Path, start: int, end: int) -> bytes:
 
 
 def acknowledge(path: Path, position: int) -> None:
+    """Write down how far a segment was delivered; where that fails, it may be delivered twice."""
     packed = _ACK.pack(position)
-    file = os.open(path.with_suffix(ACKNOWLEDGED), os.O_WRONLY | os.O_CREAT | NOFOLLOW, 0o600)
+    file = os.open(path.with_suffix(ACKNOWLEDGED), os.O_WRONLY | os.O_CREAT | NOFOLLOW | NONBLOCK, 0o600)
     try:
         os.pwrite(file, packed + _CHECK.pack(crc32(packed)), 0)
     finally:
@@ -75,3 +90,16 @@ def acknowledged(path: Path) -> int:
         return 0
     whole = len(held) == _ACK.size + _CHECK.size and _CHECK.unpack(held[_ACK.size :])[0] == crc32(held[: _ACK.size])
     return int(_ACK.unpack(held[: _ACK.size])[0]) if whole else 0
+
+
+def private(folder: Path, *, mine: bool = True) -> None:
+    """Make a folder that only its owner can read, or check that it is one."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=not mine)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link, or no folder")
+    if mine and found.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, "it belongs to another user")
+    if mine and found.st_mode & 0o077:
+        folder.chmod(0o700)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _LONGEST = 10.0
 # Seconds after which a record is on disk, at most: what a process loses that is killed.
 KEEP_EVERY = 0.2
+# Seconds that whoever flushes waits for what others have left.
+_LOOK_WITHIN = 0.1
 # Seconds that a program's last moment waits for somebody else who is writing to the spool.
 _PATIENCE = 0.3
 
@@ -55,6 +57,7 @@ class Sender:
         self.thread: threading.Thread | None = None
         self._keeper: threading.Thread | None = None
         self._draining = threading.Lock()
+        self._looked = threading.Event()
         self._ended = False
         # Records lost by the time of the last flush.
         self._lost = 0
@@ -142,10 +145,13 @@ class Sender:
         context_api.attach(Context({SUPPRESS_KEY: True}))
         while not self._ended:
             try:
+                now = not self._looked.is_set()
                 for way in self._ways.values():
                     if isinstance(way, PackedOutbox):
-                        way.look()
+                        way.look(now=now)
+                self._looked.set()
                 self.drain()
+                self.each_minute()
                 self._await(self.hurry, KEEP_EVERY)
             except BaseException:  # what a record of somebody else's raises must not end this thread for ever
                 _survive(f"keep for {self._name}")
@@ -174,7 +180,9 @@ class Sender:
                 # Here and not where they are counted: a log handler may block, and callers count too.
                 for way in self._ways.values():
                     way.tally.tell_losses()
-                self.each_minute()
+                if not self.keeps:
+                    # Otherwise it is the keeper's: its disk may hang.
+                    self.each_minute()
             except BaseException:  # a user's callback may raise SystemExit, which would end the sender for ever
                 _survive(f"send to {self._name}")
                 if request is not None:
@@ -193,9 +201,13 @@ class Sender:
         if not request.last:
             for way in self._ways.values():
                 way.pauses.forgive()
-                if isinstance(way, PackedOutbox):
-                    # Children that have ended, say: what they left is sent along.
-                    way.look(now=True)
+            # Children that have ended, say: what they left is sent along. The keeper looks, for a disk may hang.
+            self._looked.clear()
+            self.hurry.put(None)
+            if self.keeps and not self._looked.wait(_LOOK_WITHIN):
+                for way in self._ways.values():
+                    if isinstance(way, PackedOutbox):
+                        way.doubt()
         # Metrics first: one request holds them all, while the queues may take longer than there is time.
         self._send_metrics(deadline, force=True)
         self._send_queued(deadline, until, force=True)

@@ -15,7 +15,7 @@ from time import time_ns
 
 from otel_ml import _segment
 from otel_ml._delivery import Parcel
-from otel_ml._segment_file import ACKNOWLEDGED, NOFOLLOW, SEGMENT, Segment, acknowledge, content, found
+from otel_ml._segment_file import ACKNOWLEDGED, NOFOLLOW, NONBLOCK, SEGMENT, Segment, acknowledge, content, found, paths
 
 # Windows has none, and no spool.
 if sys.platform != "win32":
@@ -49,7 +49,9 @@ class Shelf:
         self.segments: deque[Segment] = deque()
         self._writer = -1
         self._latest = 0
+        self._key = os.path.realpath(folder)
         _open.add(self)
+        _ours.add(self._key)
 
     @property
     def left(self) -> int:
@@ -71,9 +73,9 @@ class Shelf:
         segment.size += len(data)
         segment.count += parcel.count
 
-    def full(self, limit: int) -> bool:
-        """Say whether the next parcel begins a new segment."""
-        return self._writer < 0 or self.segments[-1].size >= limit
+    def full(self, more: int, limit: int) -> bool:
+        """Say whether a parcel of so many bytes begins a new segment."""
+        return self._writer < 0 or self.segments[-1].size + more > limit
 
     def close_segment(self) -> None:
         """Have the next parcel begin a new segment."""
@@ -101,7 +103,9 @@ class Shelf:
         if segment.position >= segment.size and (not writing or segment.size > _SMALL):
             self.remove(segment)
         else:
-            acknowledge(segment.path, segment.position)
+            # Whatever lies in its place, and whoever deleted the folder: then it may be delivered twice.
+            with suppress(OSError):
+                acknowledge(segment.path, segment.position)
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment."""
@@ -109,7 +113,7 @@ class Shelf:
             self.close_segment()
         self.segments.remove(segment)
         for path in (segment.path, segment.path.with_suffix(ACKNOWLEDGED)):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 path.unlink()
 
     def close(self) -> None:
@@ -132,7 +136,7 @@ class Shelf:
             os.close(self._lease)
             self._lease = -1
         _open.discard(self)
-        _ours.discard(str(self.folder))
+        _ours.discard(self._key)
 
     def _begin(self) -> Segment:
         # By the clock, so that folders can be read in order; but never backwards, whatever the clock does.
@@ -160,7 +164,11 @@ class Shelf:
         else:
             end = segment.size
         segment.busy = True
-        return Load(self, segment, tuple(parcels), end, reason)
+        load = Load(self, segment, tuple(parcels), end, reason)
+        if load.lost and segment is self.segments[-1]:
+            # Somebody has cut or deleted the file that is being written to.
+            self.close_segment()
+        return load
 
 
 def begin(parent: Path) -> Shelf:
@@ -168,24 +176,27 @@ def begin(parent: Path) -> Shelf:
     name = f"{os.getpid()}-{os.urandom(6).hex()}"
     hidden, folder = parent / f".{name}", parent / name
     hidden.mkdir(mode=0o700)
-    lease = os.open(hidden / _LEASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o600)
+    lease = -1
     try:
+        lease = os.open(hidden / _LEASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o600)
         _lock(lease)
         hidden.rename(folder)
     except OSError:
-        os.close(lease)
+        if lease >= 0:
+            os.close(lease)
+        _clear(hidden)
         raise
-    _ours.add(str(folder))
     return Shelf(folder, lease)
 
 
 def claim(folder: Path) -> Shelf | None:
-    """Take over the folder of a process that has ended; None while it belongs to somebody."""
-    if str(folder) in _ours or folder.name.startswith("."):
+    """Take over the folder of a process that has ended; None while it belongs to somebody, or if it is no such folder."""
+    if os.path.realpath(folder) in _ours:
         return None
     try:
-        lease = os.open(folder / _LEASE, os.O_RDWR | NOFOLLOW)
-    except FileNotFoundError:
+        lease = os.open(folder / _LEASE, os.O_RDWR | NOFOLLOW | NONBLOCK)
+    except OSError:
+        # Gone, another user's, or no file at all.
         return None
     try:
         _lock(lease)
@@ -196,36 +207,49 @@ def claim(folder: Path) -> Shelf | None:
     if gone:
         os.close(lease)
         return None
-    _ours.add(str(folder))
+    if folder.name.startswith("."):
+        # Its process was killed while it made the folder: nothing is in it.
+        os.close(lease)
+        _clear(folder)
+        return None
     shelf = Shelf(folder, lease)
-    for path in sorted(folder.glob(f"*{SEGMENT}")):
-        left = found(path)
-        if left is not None:
-            shelf.segments.append(left)
+    shelf.segments.extend(left for left in map(found, paths(folder)) if left is not None)
     return shelf
 
 
+def folders(parent: Path) -> list[Path]:
+    """Return the folders of all processes below `parent`, for whatever destination; no link is followed."""
+    return [one for destination in _folders_in(parent) for one in _folders_in(destination)]
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        # Gone just now, or another user's.
+        return []
+
+
 def segments(parent: Path) -> list[tuple[str, int, Path, bool]]:
-    """Return all segments below `parent`, oldest first: name, bytes, path, and whether it is its folder's newest."""
+    """Return all segments below `parent`, oldest first: name, bytes on disk, path, and whether it is its folder's newest."""
     found: list[tuple[str, int, Path, bool]] = []
-    for folder in parent.glob("*/*"):
-        paths = sorted(folder.glob(f"*{SEGMENT}"))
-        for path in paths:
+    for folder in folders(parent):
+        held = paths(folder)
+        for path in held:
             with suppress(OSError):
-                found.append((path.name, path.lstat().st_size, path, path is paths[-1]))
+                on_disk = path.lstat()
+                # A sparse file takes no room.
+                taken = min(on_disk.st_size, getattr(on_disk, "st_blocks", on_disk.st_size) * 512)
+                found.append((path.name, taken, path, path is held[-1]))
     return sorted(found)
 
 
-def sweep(folder: Path, oldest_ns: int) -> int:
-    """Delete the segments of a shelf that were begun before `oldest_ns`; return how many bytes they had."""
-    freed = 0
-    for path in folder.glob(f"*{SEGMENT}"):
-        if path.name[:20].isdigit() and int(path.name[:20]) < oldest_ns:
-            with suppress(OSError):
-                freed += path.lstat().st_size
-                path.unlink()
-                path.with_suffix(ACKNOWLEDGED).unlink(missing_ok=True)
-    return freed
+def _clear(hidden: Path) -> None:
+    with suppress(OSError):
+        (hidden / _LEASE).unlink(missing_ok=True)
+    with suppress(OSError):
+        hidden.rmdir()
 
 
 def _lock(lease: int) -> None:

@@ -35,7 +35,7 @@ class Spool:
     max_bytes: int = MEGABYTES_64
 
     def __post_init__(self) -> None:
-        if self.directory is not None and not str(self.directory).strip():
+        if self.directory is not None and _absolute(str(self.directory)) is None:
             raise ConfigurationError('directory is no folder. Write exporters.Spool("/var/spool/churn").')
         if type(self.max_bytes) is not int or self.max_bytes < LEAST_BYTES:
             raise ConfigurationError(
@@ -45,7 +45,7 @@ class Spool:
 
     def root(self) -> Path | None:
         """Return the folder, or None where there is to be no spool."""
-        return Path(self.directory).expanduser().absolute() if self.directory is not None else spool_root()
+        return _absolute(str(self.directory)) if self.directory is not None else spool_root()
 
 
 def spool_root() -> Path | None:
@@ -55,13 +55,19 @@ def spool_root() -> Path | None:
         return None
     named = os.environ.get(VARIABLE, "").strip()
     if named:
-        return None if named.lower() == NONE else Path(named).expanduser().absolute()
+        return None if named.lower() == NONE else _absolute(named)
     if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
         # A sandbox may be thrown away at any time, and each has a disk of its own.
         return None
-    try:
-        state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    except RuntimeError:
-        # There is no home.
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return _absolute(f"{state}/otel_ml/spool") if state[0] in "~/" else None
+
+
+def _absolute(name: str) -> Path | None:
+    """Return a folder's path from the root on; None for what names no folder, also for want of a home."""
+    if not name.strip() or "\0" in name:
         return None
-    return state / "otel_ml" / "spool" if state.is_absolute() else None
+    try:
+        return Path(name).expanduser().absolute()
+    except (RuntimeError, OSError):
+        return None

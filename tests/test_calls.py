@@ -318,6 +318,50 @@ class TestOutcomes:
         assert {(span.attributes or {})["code.line.number"] for span in spans} == {raised_at(raised)}
         assert place.value("ml.prediction.errors") == 2
 
+    def test_of_an_error_thrown_in_say_where_it_was_raised(self, place: Recorder) -> None:
+        """What is thrown into a generator is raised where that waited, and not in a file of ours."""
+
+        @otel_ml.predict(model="m")
+        def steps() -> Iterator[int]:
+            yield 1
+
+        @otel_ml.predict(model="m")
+        async def async_steps() -> AsyncIterator[int]:
+            yield 1
+
+        async def main() -> None:
+            later = async_steps()
+            await anext(later)
+            await later.athrow(Error())  # type: ignore[attr-defined]  # an async generator
+
+        running = steps()
+        next(running)
+        with pytest.raises(Error):
+            running.throw(Error())  # type: ignore[attr-defined]  # a generator
+        with pytest.raises(Error):
+            asyncio.run(main())
+
+        places = [where(span) for span in flushed(place)]
+        assert [(file, name.rpartition(".")[2]) for file, name in places] == [
+            (__file__, "steps"), (__file__, "async_steps"),
+        ]  # fmt: skip
+
+    def test_of_a_call_with_wrong_arguments_say_where_it_was_made(self, place: Recorder) -> None:
+        """Python raises before the function has begun: the place is that of the call, and not in a file of ours."""
+        with pytest.raises(TypeError):
+            plain(unexpected=1)  # type: ignore[call-arg]  # that is the point
+
+        ((file, name),) = [where(span) for span in flushed(place)]
+        assert (file, name.rpartition(".")[2]) == (
+            __file__, "test_of_a_call_with_wrong_arguments_say_where_it_was_made",
+        )  # fmt: skip
+
+
+def where(span: ReadableSpan) -> tuple[str, str]:
+    """Return the file and the function in which a span's error was raised."""
+    attributes = span.attributes or {}
+    return str(attributes["code.file.path"]), str(attributes["code.function.name"])
+
 
 def raised_at(error: BaseException) -> int:
     """Return the line on which an exception was raised."""
@@ -457,9 +501,10 @@ class TestGenerators:
         assert outcome(flushed(place)[0]) == "error"
 
     def test_called_with_wrong_arguments(self, place: Recorder) -> None:
-        """A wrong call raises Python's TypeError and leaves no call running."""
+        """A wrong call raises Python's TypeError, at the first item, and leaves no call running."""
+        steps = generator(unexpected=1)  # type: ignore[call-arg]  # that is the point
         with pytest.raises(TypeError, match="unexpected"):
-            next(generator(unexpected=1))  # type: ignore[call-arg]  # that is the point
+            next(steps)
 
         flushed(place)
         assert nothing_current()

@@ -100,6 +100,22 @@ class TestWhatBecomesOfALabel:
         }
         assert counted == {"matched": 2, "duplicate": 2, "unmatched": 1}
 
+    def test_duplicates_count_for_the_model_of_the_first(self, place: Recorder) -> None:
+        """A second label is one of the same model and version, by whichever way they were known at the first."""
+        check("t-1", 1.0)
+        otel_ml.feedback(["t-1", "t-1"], actual=["fine", "fraud"])
+        otel_ml.feedback("t-2", actual="dry", predicted="rain", model="rain", version="1")
+        otel_ml.feedback("t-2", actual="rain")
+        otel_ml.feedback(["t-3", "t-3"], actual=["a", "b"])
+        otel_ml.feedback("t-3", actual="c", model="late")
+        otel_ml.feedback("t-3", actual="d")
+
+        duplicates = [event for event in labels(place) if event["ml.ground_truth.result"] == "duplicate"]
+        assert [(event["ml.model.name"], event.get("ml.model.version")) for event in duplicates] == [
+            ("fraud", "7"), ("rain", "1"), ("_OTHER", None), ("late", None), ("late", None),
+        ]  # fmt: skip
+        assert place.value("ml.ground_truth.labels", ml__model__name="fraud", ml__ground_truth__result="duplicate") == 1
+
     def test_expired(self, place: Recorder) -> None:
         """100,000 predictions are remembered; the oldest go and are counted, and their labels find nothing."""
         with otel_ml.predict("churn") as call:

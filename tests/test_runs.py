@@ -181,6 +181,18 @@ class TestLog:
         assert steps[1]["ml.training.value.loss/total"] == 2.0
         assert steps[1]["ml.training.value.self"] == 3.0
 
+    @pytest.mark.shielded
+    def test_that_is_no_mapping_is_no_step(self, place: Recorder) -> None:
+        """What cannot be logged has no number and is not counted: there are as many steps as events."""
+        with otel_ml.train("churn") as run:
+            run.log(loss=1.0)
+            run.log(5)  # type: ignore[arg-type]  # that is the point
+            run.log(loss=2.0)
+
+        flushed(place)
+        assert [event["ml.training.step.index"] for event in place.events_named(STEP)] == [0, 1]
+        assert place.events_named(COMPLETED)[0]["ml.training.steps"] == place.value("ml.training.steps") == 2
+
     def test_by_many_threads(self, place: Recorder) -> None:
         """Steps logged by several threads at once are all kept, each with a number of its own."""
         with otel_ml.train("churn") as run:
@@ -258,7 +270,8 @@ class TestAFullQueue:
             assert account.delivered == 0
             assert account.dropped["queue_full"] > logs / 3
             gate.set()
-        assert otel_ml.flush(20.0)
+        # Not all of it was delivered.
+        assert not otel_ml.flush(20.0)
 
         (done,) = otel_ml.health().exporters
         account = done.signals["events"]
@@ -434,6 +447,7 @@ class TestSpans:
         assert [one["ml.training.epoch.index"] for one in epochs] == [0, 1]
         assert {one["ml.training.outcome"] for one in epochs} == {"success"}
         assert {(s.attributes or {})["ml.training.run.id"] for s in place.spans if "predict" not in s.name} == {run.id}
+        assert {(s.attributes or {}).get("ml.model.version") for s in place.spans if "predict" not in s.name} == {"3.3"}
         assert [(s.attributes or {})["ml.dataset.split"] for s in place.named("evaluate churn")] == [
             "test", "test", "validation",
         ]  # fmt: skip
@@ -582,6 +596,76 @@ class TestSpans:
         assert place.spans == []
         assert len(place.events) == 6
         assert place.value("ml.training.epochs") == 2
+
+    @pytest.mark.parametrize("sampler", ["bound", "asked"])
+    def test_of_a_run_that_fails_where_nothing_is_sampled(self, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It gets its span afterwards, with the ids that its events have; parts of it, and runs that go well, do not."""
+        if sampler == "asked":
+            monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+        place = Recorder()
+        otel_ml.configure(
+            exporters=[place],
+            sampling=None if sampler == "asked" else 0.0,
+            keep_slower_than=1e-9,
+            set_global=False,
+        )
+        with otel_ml.train("fine"), otel_ml.predict("fine"):
+            pass
+
+        @otel_ml.train(model="churn", params={"lr": 0.5})
+        def fit() -> None:
+            run = otel_ml.current(otel_ml.Run)
+            run.set(note="x")
+            for _ in run.epochs(2):
+                run.log(loss=1.0)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fit()
+        assert nothing_current()
+        span = flushed(place).span()
+
+        attributes = dict(span.attributes or {})
+        assert (span.name, span.parent, span.status.status_code) == ("train churn", None, StatusCode.ERROR)
+        assert {
+            key: attributes[key] for key in ("ml.sampling.reason", "error.type", "ml.training.outcome", "note")
+        } == {
+            "ml.sampling.reason": "error",
+            "error.type": "ZeroDivisionError",
+            "ml.training.outcome": "error",
+            "note": "x",
+        }
+        assert attributes["ml.training.hyperparameter.lr"] == 0.5
+        assert attributes["ml.training.run.id"] == place.events_named(COMPLETED)[-1]["ml.training.run.id"]
+        record = place.events[-1].log_record
+        assert span.context is not None
+        assert span.context.trace_flags.sampled
+        assert (record.trace_id, record.span_id) == (span.context.trace_id, span.context.span_id)
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert span.end_time > span.start_time
+
+    def test_of_a_run_that_fails_are_left_out_where_nobody_wants_them(self) -> None:
+        """`keep_slower_than=None`, a cancelled run, and one under a parent: what sampling decided stands."""
+        place = Recorder()
+        otel_ml.configure(exporters=[place], sampling=0.0, keep_slower_than=None, set_global=False)
+        with pytest.raises(ZeroDivisionError), otel_ml.train("churn"):
+            raise ZeroDivisionError
+        flushed(place)
+        other = Recorder()
+        otel_ml.configure(exporters=[other], sampling=0.0, set_global=False)
+        with pytest.raises(asyncio.CancelledError), otel_ml.train("churn"):
+            raise asyncio.CancelledError
+        parent = trace.SpanContext(5, 6, True, trace.TraceFlags(0))
+        with (
+            pytest.raises(ZeroDivisionError),
+            trace.use_span(trace.NonRecordingSpan(parent)),
+            otel_ml.train("churn"),
+        ):
+            raise ZeroDivisionError
+        flushed(other)
+
+        assert place.spans == other.spans == []
 
 
 class TestTime:

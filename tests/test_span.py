@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags, T
 from opentelemetry.util.types import AttributeValue
 
 import otel_ml
-from otel_ml import _state
+from otel_ml import _late
 from tests.recorder import Recorder, Spans, same_rules
 
 
@@ -218,10 +218,11 @@ class TestLateSpans:
         assert only(place) is spans.kept[0]
 
     def test_are_ten_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An outage does not export everything: ten a second for the whole process; metrics count all the others."""
+        """An outage does not export everything: ten a second for the whole process; `health()` counts the rest, as no loss."""
         now = [100.0]
-        monkeypatch.setattr(_state, "monotonic", lambda: now[0])
-        place = Recorder()
+        monkeypatch.setattr(_late, "monotonic", lambda: now[0])
+        place, other = Recorder(), Recorder()
+        tenant = otel_ml.configure(exporters=[other], sampling=0.0, current=False)
         otel_ml.configure(exporters=[place], sampling=0.0, set_global=False)
 
         def fail(times: int) -> None:
@@ -238,6 +239,13 @@ class TestLateSpans:
         assert otel_ml.flush(10.0)
         assert len(place.spans) == 13
         assert place.value("ml.prediction.errors") == 58
+        assert (otel_ml.health().unkept, otel_ml.health().dropped) == (45, 0)
+        with tenant.use():
+            fail(8)
+        assert tenant.shutdown()
+        assert len(other.spans) == 7
+        assert tenant.health().unkept == otel_ml.health().unkept == 46
+        assert otel_ml.health().ok
 
     def test_are_not_made_where_nobody_wants_them(self) -> None:
         """`keep_slower_than=None`: neither slow nor failed calls are kept."""
@@ -368,10 +376,11 @@ class TestAQueuedSpan:
                     for _ in range(events):
                         span.add_event("event", {"text": "x" * 1_024})
             gate.set()
-            assert otel_ml.flush(20.0)
+            delivered = otel_ml.flush(20.0)
             (exporter,) = otel_ml.health().exporters
             account = exporter.signals["spans"]
             assert account.created == calls
+            assert delivered is not bool(account.dropped)
             assert account.delivered == len(place.kept)
             return calls - len(place.kept)
 

@@ -50,7 +50,8 @@ class Line:
         """A file name for what waits for this signal's collector: nothing is kept for one and sent to another."""
         target, endpoint = self._target, self._target.endpoint
         # A digest of the credentials too: what one tenant left must not be sent as another's. They cannot be had from it.
-        told = repr((target.protocol, endpoint.scheme, endpoint.authority, endpoint.path, sorted(target.headers)))
+        told = repr((target.protocol, endpoint.scheme, endpoint.authority, endpoint.path, sorted(target.headers),
+                     target.certificate, target.client_certificate))  # fmt: skip
         digest = blake2b(told.encode(), digest_size=12, person=b"otel_ml spool").hexdigest()
         return f"{target.signal}-{digest}"
 

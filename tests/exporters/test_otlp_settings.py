@@ -274,6 +274,11 @@ class TestArguments:
             ({"headers": {"a": "CANARYé"}}, "has a line break or another character that cannot be sent."),
             ({"headers": {"Content-Length": "CANARY"}}, "set 'content-length', which OTLP sets by itself."),
             ({"client_key": "key.pem"}, "client_key is given without client_certificate."),
+            ({"insecure": "yes"}, "insecure must be True or False, not str. Write insecure=True."),
+            ({"insecure": 1}, "insecure must be True or False, not int. Write insecure=True."),
+            ({"certificate": 5}, 'certificate is no path but int. Write certificate="/etc/ssl/certificate.pem".'),
+            ({"client_certificate": b"x", "client_key": "k"}, "client_certificate is no path but bytes."),
+            ({"client_certificate": "c", "client_key": False}, "client_key is no path but bool."),
             ({"endpoint": "bob:CANARY@host:4318?token=CANARY"}, "The endpoint 'host:4318' has no scheme."),
             ({"endpoint": "ftp://bob:CANARY@host/CANARY?token=CANARY"}, "The endpoint 'ftp://host' is neither"),
         ],
@@ -302,7 +307,7 @@ class TestArguments:
             read(OTLP(), ENDPOINT=f"http://{host}/")
 
     def test_a_file_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
-        """A missing or broken PEM file is found by `build`, for either protocol."""
+        """A missing or broken PEM file is found by `build`, for either protocol; a missing one at http, too."""
         broken = tmp_path / "broken.pem"
         broken.write_text("not a certificate")
         for arguments in (
@@ -312,6 +317,10 @@ class TestArguments:
         ):
             with pytest.raises(ConfigurationError, match="PEM file"):
                 OTLP("https://localhost:4318", **arguments).build(RESOURCE)
+        for name in ("certificate", "client_certificate"):
+            missing = OTLP("http://localhost:4318", **{name: tmp_path / "none.pem"})  # type: ignore[arg-type]  # a path
+            with pytest.raises(ConfigurationError, match=f"none.pem' of {name}= is not there. Check path and permissi"):
+                missing.build(RESOURCE)
         with pytest.raises(ConfigurationError, match="PEM file"):
             OTLP("https://localhost:4317", protocol="grpc", certificate=tmp_path / "none.pem").build(RESOURCE)
 
