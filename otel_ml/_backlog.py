@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VERSION = 1
 # What nobody has sent for so long is of no use to anybody: as with the local store.
 MAX_AGE = 7 * 24 * 3_600
-# Seconds after which a spool that could not be used is tried again, and what others left is looked for again.
+# Seconds after which a spool that could not be used, and what others left, is looked at again.
 _AGAIN = 60.0
 # Seconds that somebody else's work on the disk is waited for, and for which a disk that hangs is left alone.
 _PATIENCE, _HANGS = 0.2, 1.0
@@ -52,11 +52,10 @@ class Backlog:
             self._look_at = monotonic() + _AGAIN
             if self._root is not None:
                 self._claim()
-        except FileNotFoundError:
-            # Somebody was done with the folder at this moment.
-            return
         except OSError as error:
-            self._complain(error)
+            # What is not found, somebody was done with at this moment.
+            if not isinstance(error, FileNotFoundError):
+                self._complain(error)
         finally:
             self._lock.release()
 
@@ -170,7 +169,6 @@ class Backlog:
             self._own = _shelf.begin(self._folder())
         size, segment = _segment.size(parcel), min(SEGMENT_BYTES, self._limit // 8)
         if self._own.full(size, segment):
-            self._own.close_segment()
             self._make_room(max(size, segment))
         self._own.put(parcel)
 
@@ -190,7 +188,8 @@ class Backlog:
 
     def _make_room(self, more: int) -> None:
         """Delete what is oldest, whoever's it is, until `more` bytes fit."""
-        assert self._root is not None  # noqa: S101  # whoever writes has a root
+        assert self._root is not None and self._own is not None  # noqa: S101, PT018  # whoever writes has both
+        self._own.close_segment()
         found = _shelf.segments(self._root / f"v{VERSION}")
         over = sum(size for _, size, _, _ in found) + more - self._limit
         for _, size, path, newest in found:
