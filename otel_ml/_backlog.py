@@ -121,7 +121,7 @@ class Backlog:
 
     def close(self, until: float) -> None:
         """Give the folders back, to whoever sends what is in them."""
-        if not self._lock.acquire(timeout=max(0.0, until - monotonic())):
+        if monotonic() < self._hangs_until or not self._lock.acquire(timeout=max(0.0, until - monotonic())):
             return
         try:
             for shelf in self._shelves():

@@ -124,6 +124,8 @@ class Sender:
 
     def abandon(self, until: float) -> None:
         """Keep on disk, until then, what a sender that did not end in time still holds; count the rest as dropped."""
+        if not self._ended and not self.is_current():
+            self._have_looked(max(0.0, until - monotonic()))
         self._end()
         self.drain(until)
         for signal, queue in self._queues.items():
@@ -202,12 +204,7 @@ class Sender:
             for way in self._ways.values():
                 way.pauses.forgive()
             # Children that have ended, say: what they left is sent along. The keeper looks, for a disk may hang.
-            self._looked.clear()
-            self.hurry.put(None)
-            if self.keeps and not self._looked.wait(_LOOK_WITHIN):
-                for way in self._ways.values():
-                    if isinstance(way, PackedOutbox):
-                        way.doubt()
+            self._have_looked(_LOOK_WITHIN)
         # Metrics first: one request holds them all, while the queues may take longer than there is time.
         self._send_metrics(deadline, force=True)
         self._send_queued(deadline, until, force=True)
@@ -216,6 +213,15 @@ class Sender:
             self._send_queued(deadline, until, force=True)
         lost, self._lost = self._lost, sum(sum(way.tally.dropped.values()) for way in self._ways.values())
         return not self.waiting and lost == self._lost
+
+    def _have_looked(self, seconds: float) -> None:
+        """Have the keeper look for what others have left; if it does not answer, the disk is left alone for a while."""
+        self._looked.clear()
+        self.hurry.put(None)
+        if self._keeper is not None and not self._looked.wait(seconds):
+            for way in self._ways.values():
+                if isinstance(way, PackedOutbox):
+                    way.doubt()
 
     def _worth_waiting(self, deadline: float, *, last: bool) -> float | None:
         """Return the seconds until a place that failed is tried again, or None if nobody is to be kept waiting for it."""
