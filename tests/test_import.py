@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from otel_ml.testing import FaultCollector
+from otel_ml.testing._replies import Mode
+
 REPORT = """
 import json, sys, threading
 print(json.dumps({
@@ -75,3 +78,43 @@ def test_what_is_foreign_is_seen(bare_environment: dict[str, str]) -> None:
 
     assert "requests" in foreign(report["modules"])
     assert "opentelemetry.sdk.trace" in report["modules"]
+
+
+SENDERS_IMPORT = """
+import importlib.abc, json, sys, tempfile, threading
+import otel_ml
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread().name.startswith("otel_ml"):
+            imported.append(name)
+
+imported = []
+endpoint, keywords = sys.argv[1], json.loads(sys.argv[2])
+places = [otel_ml.exporters.OTLP(endpoint, spool=otel_ml.exporters.Spool(tempfile.mkdtemp()), **keywords)]
+places += [otel_ml.exporters.Local(tempfile.mkdtemp() + "/store.db"), otel_ml.exporters.Console()]
+telemetry = otel_ml.configure(service="importing", exporters=places)
+sys.meta_path.insert(0, Watch())
+with otel_ml.predict("one"), otel_ml.train("two") as run:
+    run.log(loss=0.5)
+telemetry.flush(5.0)
+telemetry.shutdown(2.0)
+print(json.dumps(imported))
+"""
+
+
+@pytest.mark.parametrize("mode", ["healthy", "refused", "reset", "partial_success"])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_no_thread_of_ours_imports(protocol: str, mode: Mode, bare_environment: dict[str, str]) -> None:
+    """What a thread is importing when the program forks, the child waits for for ever; gRPC's own keep a fork waiting."""
+    with FaultCollector(mode) as collector:
+        done = subprocess.run(
+            [sys.executable, "-c", SENDERS_IMPORT, collector.endpoint, json.dumps({"protocol": protocol})],
+            env=bare_environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    imported = json.loads(done.stdout.splitlines()[-1])
+
+    assert [name for name in imported if not name.startswith("grpc.")] == []

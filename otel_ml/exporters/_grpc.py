@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol, cast
@@ -24,6 +23,7 @@ _METHODS: dict[Signal, str] = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
+_INFO, _STATUS = "google.rpc.error_details_pb2", "google.rpc.status_pb2"
 # What OTLP's specification has tried again; RESOURCE_EXHAUSTED only if the server says when.
 _RETRYABLE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 
@@ -69,10 +69,15 @@ class Grpc:
     """A `Wire` over gRPC. The channel is made by the thread that sends first."""
 
     def __init__(self, target: Target) -> None:
-        if find_spec("grpc") is None:
+        try:
+            # Here and not where they are used: what a thread of ours is importing when the program forks, the child can
+            # never import, for it waits for a thread that it does not have.
+            for name in ("grpc", _INFO, _STATUS):
+                import_module(name)
+        except ImportError:
             raise MissingExtraError(
                 'protocol="grpc" needs gRPC, which is not installed. Type: pip install opentelemetry-exporter-otlp-proto-grpc'
-            )
+            ) from None
         self._target = target
         self._files = tuple(map(_content, (target.certificate, target.client_key, target.client_certificate)))
         self._channel: _Channel | None = None
@@ -169,8 +174,8 @@ def _judge(error: _RpcError) -> Reply:
 
 def _pause(metadata: dict[str, str | bytes]) -> float | None:
     """Return the seconds that the server's RetryInfo asks for, or None without one."""
-    info = import_module("google.rpc.error_details_pb2").RetryInfo()
-    status = import_module("google.rpc.status_pb2").Status()
+    info = import_module(_INFO).RetryInfo()
+    status = import_module(_STATUS).Status()
     try:
         bare = metadata.get("google.rpc.retryinfo-bin")
         if isinstance(bare, bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import threading
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Batch = Sequence[ReadableSpan] | Sequence[ReadableLogRecord] | MetricsData
 
 _FIRST_PAUSE = 1.0
+# Loads what sockets look up by name: what a sender is importing when the program forks, the child could never import.
+_CODECS = [codecs.lookup(name) for name in ("ascii", "idna")]
 # Not `random`: numbers drawn from it would change what a user's seeded program draws.
 _jitter = SystemRandom()
 

@@ -303,7 +303,7 @@ class TestProcess:
 
     def test_without_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where gRPC is not installed, `build` says what to type."""
-        monkeypatch.setattr("otel_ml.exporters._grpc.find_spec", lambda name: None)
+        monkeypatch.setitem(sys.modules, "grpc", None)
         with pytest.raises(MissingExtraError, match="Type: pip install opentelemetry-exporter-otlp-proto-grpc"):
             build("http://localhost:4317")
 
