@@ -161,8 +161,8 @@ class Backlog:
         except OSError as error:
             self._complain(error)
         if load.count:
-            self._tally.settle(load.count, rejected, spooled=True)
-        self._tally.drop(load.reason, load.lost, spooled=load.lost)
+            self._tally.settle(load.count, rejected, spooled=True, of_others=load.shelf.of_others)
+        self._tally.drop(load.reason, load.lost, spooled=load.lost, of_others=load.shelf.of_others)
 
     def _append(self, parcel: Parcel) -> None:
         if self._own is None:
@@ -206,7 +206,7 @@ class Backlog:
             # Of a process that has ended, so that nobody else counts it.
             for segment in [one for one in shelf.segments if one.path == path]:
                 shelf.remove(segment)
-                self._tally.drop(FULL, segment.left)
+                self._tally.drop(FULL, segment.left, of_others=True)
             shelf.close()
             return not path.exists()
         if not newest:
@@ -227,7 +227,7 @@ class Backlog:
                 if segment.path == path and not segment.busy:
                     left = segment.left
                     shelf.remove(segment)
-                    self._tally.drop(FULL, left, spooled=left)
+                    self._tally.drop(FULL, left, spooled=left, of_others=shelf.of_others)
                     return True
         return False
 

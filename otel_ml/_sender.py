@@ -211,7 +211,7 @@ class Sender:
         while (pause := self._worth_waiting(until, last=request.last)) is not None:
             sleep(pause)
             self._send_queued(deadline, until, force=True)
-        lost, self._lost = self._lost, sum(sum(way.tally.dropped.values()) for way in self._ways.values())
+        lost, self._lost = self._lost, sum(way.tally.lost for way in self._ways.values())
         return not self.waiting and lost == self._lost
 
     def _have_looked(self, seconds: float) -> None:

@@ -44,8 +44,8 @@ class Load:
 class Shelf:
     """The folder of one process, held by its lease. Not for several threads at once; may raise `OSError`."""
 
-    def __init__(self, folder: Path, lease: int) -> None:
-        self.folder, self._lease = folder, lease
+    def __init__(self, folder: Path, lease: int, *, of_others: bool = False) -> None:
+        self.folder, self._lease, self.of_others = folder, lease, of_others
         self.segments: deque[Segment] = deque()
         self._writer = -1
         self._latest = 0
@@ -212,7 +212,7 @@ def claim(folder: Path) -> Shelf | None:
         os.close(lease)
         _clear(folder)
         return None
-    shelf = Shelf(folder, lease)
+    shelf = Shelf(folder, lease, of_others=True)
     shelf.segments.extend(left for left in map(found, paths(folder)) if left is not None)
     return shelf
 

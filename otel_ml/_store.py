@@ -59,18 +59,21 @@ class Store:
         """Store ended spans, in this order; return how many were refused."""
         with self._ready(patience) as writer:
             made = rows.span_rows(spans, writer.now(), writer.origin)
+            writer.begin()
             return made.refused + writer.insert("span", rows.SPAN_COLUMNS, rows.SPAN_TEXTS, made.rows)
 
     def write_events(self, records: Sequence[ReadableLogRecord], *, patience: float = 1.0) -> int:
         """Store events, in this order; return how many were refused."""
         with self._ready(patience) as writer:
             made = rows.event_rows(records, writer.now(), writer.origin)
+            writer.begin()
             return made.refused + writer.insert("event", rows.EVENT_COLUMNS, rows.EVENT_TEXTS, made.rows)
 
     def write_metrics(self, data: MetricsData, *, patience: float = 1.0) -> int:
         """Store every point of a collection of metrics; return how many were refused."""
         with self._ready(patience) as writer:
             found = rows.points(data, writer.origin)
+            writer.begin()
             made: list[rows.Row] = [(writer.now(), writer.series(point.series), *point.own) for point in found.rows]
             return found.refused + writer.insert("point", rows.POINT_COLUMNS, rows.POINT_TEXTS, made)
 
@@ -123,7 +126,7 @@ class Store:
             self.close()
             _watch_forks(self)
             writer = self._writer = Writer(self.path, self.max_bytes, self.max_age, patience)
-        writer.begin(until)
+        writer.prepare(until)
         try:
             yield writer
         except BaseException:

@@ -20,15 +20,21 @@ _PATIENCE = 0.05
 class Tally:
     """Counts records in memory (`held`), on disk (`spooled`), delivered and dropped. Moves are short and do no I/O."""
 
-    __slots__ = ("_lock", "_told", "delivered", "dropped", "held", "signal", "spooled")
+    __slots__ = ("_lock", "_told", "delivered", "dropped", "held", "of_others", "signal", "spooled")
 
     def __init__(self, signal: str) -> None:
         self.signal = signal
-        self.delivered = self.held = self.spooled = 0
+        # Of what was dropped, what other processes had left behind.
+        self.delivered = self.held = self.spooled = self.of_others = 0
         self.dropped: Counter[str] = Counter()
         # A finalizer that the garbage collector runs in the middle of a move may ask for the account, or end everything.
         self._lock = RLock()
         self._told: dict[str, int] = {}
+
+    @property
+    def lost(self) -> int:
+        """Records of this process that never arrive; superseded points have done so by the totals that came after them."""
+        return sum(self.dropped.values()) - self.dropped["superseded"] - self.of_others
 
     def take(self, queue: deque[Record | None]) -> Sequence[Record]:
         """Take a batch from a queue; its records are held from now on."""
@@ -49,9 +55,12 @@ class Tally:
             self.held -= count
             self.spooled += count
 
-    def settle(self, count: int, rejected: Mapping[str, int], *, spooled: bool = False) -> None:
+    def settle(
+        self, count: int, rejected: Mapping[str, int], *, spooled: bool = False, of_others: bool = False
+    ) -> None:
         """Move records to their end: those `rejected`, by reason, are dropped, the others delivered."""
         with self._lock:
+            self.of_others += sum(rejected.values()) if of_others else 0
             if spooled:
                 self.spooled -= count
             else:
@@ -59,13 +68,14 @@ class Tally:
             self.delivered += count - sum(rejected.values())
             self.dropped.update({reason: lost for reason, lost in rejected.items() if lost})
 
-    def drop(self, reason: str, count: int, *, held: int = 0, spooled: int = 0) -> None:
+    def drop(self, reason: str, count: int, *, held: int = 0, spooled: int = 0, of_others: bool = False) -> None:
         """Count records that will not be delivered; `held` and `spooled` say how many were counted there."""
         if count <= 0 and not held and not spooled:
             return
         with self._lock:
             self.held -= held
             self.spooled -= spooled
+            self.of_others += count if of_others else 0
             if count > 0:
                 self.dropped[reason] += count
 

@@ -1,6 +1,7 @@
 """Every test starts without telemetry and leaves none behind, and a failure of ours fails the test."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,15 @@ import otel_ml
 from otel_ml import _late, _shield
 from otel_ml._current import CURRENT
 from otel_ml._frames import FRAME
+
+# A shell that runs the tests in the background ignores SIGINT for them, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Hostile text that a test has printed does not end a worker of pytest-xdist, which sends reports as UTF-8."""
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,7 @@ class TestWrongArguments:
             {"model": "m", "at": ["when"]},
             {"model": "m", "output": "label"},
             {"model": "m", "labels": ["a"]},
-            {"model": "m", "labels": {"a": object()}},
+            {"model": "m", "labels": {"a": ...}},
             {"model": "m", "labels": {"a": ["b"]}},
             {"model": "m", "labels": {1: "a"}},
             {"model": "m", "labels": {1: "a", "b": "c"}},

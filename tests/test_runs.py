@@ -112,7 +112,7 @@ class TestLog:
             (np.int64(-7), -7),
             (None, None),
             (np.zeros(3), "<numpy.ndarray shape=(3,) dtype=float64>"),
-            (object(), "<object>"),
+            (..., "<ellipsis>"),
         ],
         ids=repr,
     )

@@ -304,13 +304,14 @@ class TestAcknowledgements:
         account = kept.tally.account(None)
 
         assert (account.delivered, account.dropped, account.spooled) == (7, {"http_400": 3}, 0)
+        assert kept.tally.lost == 3
         assert kept.take() == []
         kept.close()
 
 
 class TestDamage:
     def test_a_damaged_record_costs_itself_and_is_counted(self, root: Path) -> None:
-        """In our own segment and in one that an earlier process left."""
+        """In our own segment and in one that an earlier process left, whose losses are not ours."""
         for own in (True, False):
             kept = Kept(root)
             kept.put(*numbered(20))
@@ -323,6 +324,7 @@ class TestDamage:
             assert kept.take() == [name for name in numbered(20) if name != "record-00007"]
             account = kept.tally.account(None)
             assert (account.delivered, account.dropped, account.spooled) == (19, {"spool_corrupt": 1}, 0)
+            assert kept.tally.lost == int(own)
             kept.close()
             assert list(root.glob("v1/*/*")) == []
 

@@ -578,7 +578,33 @@ store.close()
 """
 
 
+BUSY = """
+import sys
+from pathlib import Path
+from otel_ml._store import Store
+from tests.store_records import steps
+store, events = Store(Path(sys.argv[1])), steps(512)
+while True:
+    store.write_events(events, patience=20.0)
+"""
+
+
 class TestTogether:
+    def test_a_busy_writer_lets_others_in(self, path: Path) -> None:
+        """Beside a program that writes without a pause, sixty begin to write, and each is done in half a second."""
+        busy = python(BUSY, path)
+        try:
+            assert eventually(lambda: path.exists() and bool(sql(path, "SELECT id FROM event LIMIT 1")))
+            for number in range(60):
+                store = Store(path)
+                assert store.write_events(steps(1, run=f"other-{number}"), patience=0.5) == 0
+                store.close()
+        finally:
+            busy.kill()
+            busy.communicate()
+        records = read(path)
+        assert all(len(list(records.events(run=f"other-{number}"))) == 1 for number in range(60))
+
     def test_several_processes_write_one_store(self, path: Path) -> None:
         """Two programs that begin at the same moment both make it, and neither loses nor reorders anything."""
         programs = [python(WRITER, path, run, 3000) for run in "ab"]

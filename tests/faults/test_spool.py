@@ -299,6 +299,22 @@ class TestKilled:
             spooling(bare_environment, collector, spool, how="_exit")
             deliver(collector, spool, set(expected("call")))
 
+    def test_a_torn_end_is_no_loss_of_whoever_reads_it(self, spool: Path, bare_environment: dict[str, str]) -> None:
+        """It is counted, but `flush` answers for what its own process has recorded."""
+        with FaultCollector("refused") as collector:
+            spooling(bare_environment, collector, spool, how="_exit")
+            path = max(spool.glob("v1/traces-*/*/*.seg"))
+            os.truncate(path, path.stat().st_size - 3)
+
+            collector.mode = "healthy"
+            telemetry = otel_ml.configure(exporters=[exporters.OTLP(collector.endpoint, spool=exporters.Spool(spool))])
+            with otel_ml.predict("own"):
+                pass
+            assert telemetry.flush()
+            spans = telemetry.health().exporters[0].signals["spans"]
+            assert (spans.delivered, spans.dropped) == (101, {"spool_corrupt": 1})
+            telemetry.shutdown()
+
             assert ids(collector) == expected("call")
 
     def test_an_account_of_what_was_left_is_kept(self, spool: Path, bare_environment: dict[str, str]) -> None:

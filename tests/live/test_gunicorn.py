@@ -41,6 +41,8 @@ class Server:
                 [
                     sys.executable, "-m", "gunicorn", "tests.live.serving:application", "--preload",
                     "--workers", str(WORKERS), "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "5",
+                    # A thread of gunicorn's own, which writes to the home directory, too.
+                    "--no-control-socket",
                 ],
                 env=env | {"COLLECTOR": collector.endpoint}, cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file,
