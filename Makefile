@@ -2,7 +2,8 @@
 # Another Python: make PYTHONS=/path/to/python test
 
 PYTHONS := python3.13 python3.12 python3.11 python3
-# Most tests wait more than they compute. `worksteal`: the slowest are all in one folder.
+# Most tests wait more than they compute; those marked `alone` follow by themselves. `worksteal`: the slowest are all in
+# one folder.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 PYTEST := .venv/bin/python -m pytest
 DEMO := .venv/.demo.stamp
@@ -21,12 +22,14 @@ demo: $(DEMO) ## Train a rain model on real weather, replay three years of it, a
 	.venv/bin/otel-ml demo
 
 test: $(DEV) ## Run the tests, then the linters
-	$(PYTEST) $(PARALLEL) -m "not slow"
+	$(PYTEST) $(PARALLEL) -m "not slow and not alone"
+	$(PYTEST) -m "alone and not slow"
 	@$(MAKE) --no-print-directory lint
 
 test-all: $(DEV) $(LOWEST) $(SELFWATCH) ## Run what `make test` leaves out: slow tests, oldest versions, self-observation
 	$(PYTEST) -m slow
-	.venv-lowest/bin/python -m pytest $(PARALLEL) -m "not slow and not checkout"
+	.venv-lowest/bin/python -m pytest $(PARALLEL) -m "not slow and not alone and not checkout"
+	.venv-lowest/bin/python -m pytest -m "alone and not slow and not checkout"
 	.venv-self/bin/python -m pytest tests/selfwatch
 
 soak: $(DEV) ## Half an hour of faults at random, with a recorded seed: make soak SECONDS=60 SEED=7

@@ -6,12 +6,11 @@ import os
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from otel_ml import _health_file
+from otel_ml._request import Answer
 from otel_ml._shield import shielded
 
 if TYPE_CHECKING:
@@ -59,19 +58,18 @@ class HealthWriter:
         if self._folder is None:
             return
         self._ended = True
-        done: SimpleQueue[None] = SimpleQueue()
+        done = Answer()
 
         def write() -> None:
             self._write()
-            done.put(None)
+            done.give(True)
 
         try:
             start_new_thread(write, ())
         except RuntimeError:
             # CPython 3.12.0-3.12.2 starts no thread at exit.
             write()
-        with suppress(Empty):
-            done.get(timeout=max(_GRACE, deadline - monotonic()))
+        done.wait(max(deadline, monotonic() + _GRACE))
 
     def _write(self) -> None:
         with shielded("write health"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from _thread import start_new_thread
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -13,6 +12,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otel_ml._otel_private import SUPPRESS_KEY, get_context, on_ending
+from otel_ml._request import Answer
 from otel_ml._shield import failed
 
 if TYPE_CHECKING:
@@ -153,32 +153,26 @@ def begin_flush(foreign: Sequence[Closes], deadline: float) -> Wait:
 
 
 def _begin(tasks: Sequence[Callable[[], object]], deadline: float) -> Wait:
-    answers: SimpleQueue[bool] = SimpleQueue()
-    later: list[Callable[[], object]] = []
+    answers = [Answer() for _ in tasks]
+    later: list[tuple[Callable[[], object], Answer]] = []
 
-    def run(task: Callable[[], object]) -> None:
+    def run(task: Callable[[], object], answer: Answer) -> None:
         try:
-            answers.put(task() is not False)
+            answer.give(task() is not False)
         except BaseException:  # also what would end a thread of its own without a word
-            answers.put(False)
+            answer.give(False)
             failed("close a processor")
 
     def wait() -> bool:
-        done = True
-        for task in later:
-            run(task)
-        for _ in tasks:
-            try:
-                done = answers.get(timeout=max(0.0, deadline - monotonic())) and done
-            except Empty:
-                return False
-        return done
+        for task, answer in later:
+            run(task, answer)
+        return all([answer.wait(deadline) is True for answer in answers])
 
-    for task in tasks:
+    for task, answer in zip(tasks, answers, strict=True):
         try:
             # `threading.Thread` takes a lock to start, which a signal handler may have interrupted somebody holding.
-            start_new_thread(run, (task,))
+            start_new_thread(run, (task, answer))
         except RuntimeError:
             # CPython 3.12.0-3.12.2 starts no thread at exit: then one after the other.
-            later.append(task)
+            later.append((task, answer))
     return wait

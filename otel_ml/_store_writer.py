@@ -85,7 +85,7 @@ class Writer:
 
     def insert(self, table: str, columns: tuple[str, ...], texts: tuple[int, ...], rows: list[Row]) -> int:
         """Insert rows in their order; return how many were refused, because of their size or what they hold."""
-        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # the names are our own
         marks = f"({', '.join('?' * len(columns))})"
         refused = len(rows)
         for number, part in enumerate(self._parts(rows, texts)):

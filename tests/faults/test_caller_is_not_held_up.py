@@ -14,7 +14,7 @@ from otel_ml.testing import FaultCollector
 from tests.faults.foreign import LET_GO, HangingEvents, HangingMetrics, HangingSpans
 from tests.faults.running import run
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
 
 
 @otel_ml.predict(labels={"variant": "a"})

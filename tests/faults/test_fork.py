@@ -11,6 +11,7 @@ from tests.faults.running import run
 
 pytestmark = [
     pytest.mark.faults,
+    pytest.mark.alone,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
 ]
 

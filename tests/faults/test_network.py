@@ -172,6 +172,7 @@ def nothing() -> None:
     """Do nothing, in no time."""
 
 
+@pytest.mark.alone
 class TestTime:
     @pytest.mark.parametrize("mode", ["ack_lost", "no_reply", 502, 504])
     def test_flush_and_shutdown_keep_to_theirs(self, mode: str) -> None:

@@ -383,6 +383,7 @@ def hanging_disk(tmp_path: Path) -> Iterator[Path]:
     unmount(where)
 
 
+@pytest.mark.alone
 class TestHangingDisks:
     @pytest.mark.parametrize(
         ("places", "mode"),

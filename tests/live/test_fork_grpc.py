@@ -9,7 +9,11 @@ from otel_ml.testing import FaultCollector
 from tests.faults.test_fork import delivered, fork
 from tests.live.conftest import Rotel
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.alone,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
+]
 
 FORKS = 40
 

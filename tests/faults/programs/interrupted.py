@@ -78,6 +78,8 @@ calls = 0
 logs = 0
 handled = 0
 handling = False
+# Seconds that a flush of half a second has taken.
+longest = 0.0
 
 
 def record() -> None:
@@ -110,8 +112,11 @@ def handle(*_: object) -> None:
 
 def flushing() -> None:
     """Flush what there is."""
+    global longest
     record()
+    began = time.monotonic()
     otel_ml.flush(0.5)
+    longest = max(longest, time.monotonic() - began)
 
 
 def configuring() -> None:
@@ -206,6 +211,7 @@ said = {
     "counted": sum(points),
     "steps": sum(steps),
     "flushed": flushed,
+    "longest": longest,
 }
 print(json.dumps(said))
 otel_ml.shutdown()
