@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -110,6 +111,9 @@ def origin_row(resource: Resource | None, scope: InstrumentationScope | None) ->
 def _each(records: Iterable[T], row: Callable[[T], Row]) -> Rows[Row]:
     try:
         return Rows(list(map(row, records)))
+    except sqlite3.Error:
+        # The store's, which names an origin: no record is to blame.
+        raise
     except Exception:
         # Somewhere is a record that no exporter could read: find it, and keep the others.
         rows: list[Row] = []
@@ -117,6 +121,8 @@ def _each(records: Iterable[T], row: Callable[[T], Row]) -> Rows[Row]:
         for record in records:
             try:
                 rows.append(row(record))
+            except sqlite3.Error:
+                raise
             except Exception:  # only where the quick way has failed
                 refused += 1
         return Rows(rows, refused)
@@ -191,6 +197,8 @@ def _points_of(metric: Metric, origin: Callable[[], int]) -> Rows[Point]:
     for point in _data_points(metric):
         try:
             found.append(_point(metric, point, origin))
+        except sqlite3.Error:
+            raise
         except Exception:  # one bad point costs one point
             refused += 1
     return Rows(found, refused)

@@ -75,7 +75,8 @@ class Telemetry:
     def flush(self, timeout: float = 5.0) -> bool:
         """Send everything recorded so far; return within `timeout` seconds.
 
-        True only if all of it was delivered. Safe in a signal handler, also during another flush.
+        True only if all of it was delivered, and nothing that this process recorded has been lost since the last flush.
+        Safe in a signal handler, also during another flush.
         """
         if isinstance(self._state, Orphan):
             return True
@@ -90,7 +91,7 @@ class Telemetry:
     def shutdown(self, timeout: float = 2.0) -> bool:
         """Send everything and stop; return within `timeout` seconds, False if anything was left undelivered.
 
-        What is left is counted as dropped. Decorated functions go on working, unobserved until the next `configure()`.
+        What is left is in the spool, or counted as dropped where there is none. Decorated functions go on working, unobserved until the next `configure()`.
         """
         return self.hand_over(timeout, ())
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from otel_ml import _catalog as names
+from otel_ml import _store_rows as rows
 from otel_ml._store import Store
 from otel_ml._store_json import decode, decode_number, encode, encode_number
 from otel_ml._store_read import Records
@@ -1148,6 +1149,21 @@ def test_a_full_disk_is_an_error_and_no_harm(small_disk: Path) -> None:
     assert list(read(store.path).spans())[-1].attributes["last"] is True
     store.close()
     assert sound(store.path)
+
+
+@pytest.mark.parametrize("make", [
+    lambda origin: rows.span_rows(calls(3), 0, origin),
+    lambda origin: rows.event_rows(steps(3), 0, origin),
+    lambda origin: rows.points(gauge("ml.training.loss", [0.5]), origin),
+], ids=["spans", "events", "points"])  # fmt: skip
+def test_a_store_that_fails_is_no_fault_of_the_records(make: Callable[[Callable[..., int]], object]) -> None:
+    """Where an origin cannot be named, for want of room or behind somebody's lock, no record is refused for it."""
+
+    def origin(*_: object) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(sqlite3.OperationalError):
+        make(origin)
 
 
 class TestArguments:
