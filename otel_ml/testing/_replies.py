@@ -69,7 +69,8 @@ def answer(
         return not closing.wait()
     if mode == "drip":
         return _drip(connection, manner.every, closing)
-    if mode in ("no_reply", "ack_lost"):
+    if mode in ("no_reply", "ack_lost", "refused"):
+        # Refused: this one had come in before its connection was closed.
         return False
     if isinstance(mode, int):
         connection.sendall(_head(mode, 0, "" if manner.retry_after is None else f"Retry-After: {manner.retry_after}"))

@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_ml.errors import ConfigurationError
 from otel_ml.testing import FaultCollector
+from otel_ml.testing._replies import Manner, answer
+from otel_ml.testing._requests import Request
 from tests.otlp_records import make_spans
 
 BODY = encode_spans(make_spans()).SerializeToString()
@@ -287,3 +289,13 @@ def test_a_wrong_mode_is_refused(mode: str | int) -> None:
         FaultCollector(mode)  # type: ignore[arg-type]  # wrong on purpose
     with FaultCollector() as collector, pytest.raises(ConfigurationError):
         collector.mode = mode  # type: ignore[assignment]  # wrong on purpose
+
+
+def test_whoever_is_refused_is_told_nothing() -> None:
+    """A request that was under way when the collector began to refuse is not answered as if it were kept."""
+    here, there = socket.socketpair()
+    with here, there:
+        request = Request("/v1/traces", {}, b"", b"")
+        assert answer(there, request, "refused", Manner(None, 0, 1.0, ""), threading.Event()) is False
+        there.close()
+        assert here.recv(100) == b""
