@@ -27,7 +27,8 @@ test: $(DEV) ## Run the tests, then the linters
 	@$(MAKE) --no-print-directory lint
 
 test-all: $(DEV) $(LOWEST) $(SELFWATCH) ## Run what `make test` leaves out: slow tests, oldest versions, self-observation
-	$(PYTEST) -m slow
+	$(PYTEST) $(PARALLEL) -m "slow and not alone"
+	$(PYTEST) -m "slow and alone"
 	.venv-lowest/bin/python -m pytest $(PARALLEL) -m "not slow and not alone and not checkout"
 	.venv-lowest/bin/python -m pytest -m "alone and not slow and not checkout"
 	.venv-self/bin/python -m pytest tests/selfwatch

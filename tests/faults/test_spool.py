@@ -276,6 +276,7 @@ class TestKilled:
         self.kill(spool, bare_environment, 12, signal.SIGKILL)
 
     @pytest.mark.slow
+    @pytest.mark.alone
     @pytest.mark.timeout(900)
     def test_kill_9_leaves_what_was_recorded_200_times(self, spool: Path, bare_environment: dict[str, str]) -> None:
         """Two hundred."""
