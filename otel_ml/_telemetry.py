@@ -91,7 +91,8 @@ class Telemetry:
     def shutdown(self, timeout: float = 2.0) -> bool:
         """Send everything and stop; return within `timeout` seconds, False if anything was left undelivered.
 
-        What is left is in the spool, or counted as dropped where there is none. Decorated functions go on working, unobserved until the next `configure()`.
+        What is left is in the spool, or counted as dropped where there is none. Decorated functions go on working,
+        unobserved until the next `configure()`.
         """
         return self.hand_over(timeout, ())
 
