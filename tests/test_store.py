@@ -26,6 +26,7 @@ from otel_ml._store_json import decode, decode_number, encode, encode_number
 from otel_ml._store_read import Records
 from otel_ml._store_schema import APPLICATION_ID, VERSION
 from otel_ml.errors import ConfigurationError
+from tests.stopwatch import stopwatch
 from tests.store_records import RESOURCE, Meter, Recorder, calls, emitted, event, gauge, steps
 
 ROOT = Path(__file__).parents[1]
@@ -656,11 +657,10 @@ class TestTogether:
         store.write_spans(calls(1))
         other = sqlite3.connect(store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
-
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
+        with stopwatch() as took, pytest.raises(sqlite3.OperationalError, match="locked"):
             store.write_spans(calls(1), patience=0.2)
-        assert 0.15 <= time.monotonic() - began < 2.0
+        assert took.elapsed >= 0.15
+        assert took.seconds < 2.0
 
         other.execute("COMMIT")
         other.close()

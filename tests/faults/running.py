@@ -7,7 +7,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+
+from tests.stopwatch import beating
 
 PROGRAMS = Path(__file__).parent / "programs"
 # Characters of what a program wrote that are worth reading.
@@ -16,7 +17,9 @@ MOST = 20_000
 
 @dataclass(frozen=True)
 class Ended:
-    """A program that has ended: what it wrote, its exit code, and the seconds since its last line."""
+    """A program that has ended: what it wrote, its exit code, and the seconds since its last line, but for
+    those for which the machine stood still.
+    """
 
     out: str
     err: str
@@ -39,7 +42,7 @@ def run(
     `time.monotonic()` is one clock for all processes of a machine.
     """
     command = [python, "-X", "faulthandler", str(PROGRAMS / f"{program}.py"), json.dumps(settings)]
-    with subprocess.Popen(
+    with beating() as pulse, subprocess.Popen(
         command, env=env, text=True, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -50,7 +53,6 @@ def run(
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             raise AssertionError(f"{program} did not end in {limit} s\n{out[-MOST:]}\n{err[-MOST:]}") from None
-        ended = monotonic()
-    lines = out.splitlines()
-    assert lines, err[-MOST:]
-    return Ended(out, err[-MOST:], process.returncode, ended - float(lines[-1]))
+        lines = out.splitlines()
+        assert lines, err[-MOST:]
+        return Ended(out, err[-MOST:], process.returncode, pulse.since(float(lines[-1])))

@@ -19,6 +19,7 @@ from pathlib import Path
 import otel_ml
 from otel_ml import exporters
 from otel_ml.testing import FaultCollector
+from tests.stopwatch import stopwatch
 
 # 200 calls a second for half an hour are 360,000 spans: the collector remembers their ids only.
 RATE = 200
@@ -103,10 +104,10 @@ def soak(collector: FaultCollector, folder: Path, seconds: float, chance: random
         broken.append(f"{made[0]} calls, but the account says {account}")
     if len(ids.seen) < made[0] - lost:
         broken.append(f"{made[0] - lost} should have arrived, {len(ids.seen)} did: lost in silence")
-    ended = time.monotonic()
-    telemetry.shutdown(2.0)
-    if time.monotonic() - ended > 2.25:
-        broken.append(f"shutdown took {time.monotonic() - ended:.1f} s")
+    with stopwatch() as took:
+        telemetry.shutdown(2.0)
+    if took.seconds > 2.25:
+        broken.append(f"shutdown took {took.seconds:.1f} s")
     return broken + growth(memory)
 
 

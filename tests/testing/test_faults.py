@@ -17,6 +17,7 @@ from otel_ml.testing import FaultCollector
 from otel_ml.testing._replies import Manner, answer
 from otel_ml.testing._requests import Request
 from tests.otlp_records import make_spans
+from tests.stopwatch import beating
 
 BODY = encode_spans(make_spans()).SerializeToString()
 
@@ -253,14 +254,15 @@ def test_it_leaves_nothing_behind(mode: str) -> None:
     """On leaving, its threads have ended and its port is free, whatever it was doing."""
     before = threading.active_count()
     slow = mode == "slow"
-    with FaultCollector("healthy" if slow else mode, delay=60.0 if slow else 0.0) as collector:  # type: ignore[arg-type]  # one of its modes
-        idle = socket.socket()
-        idle.connect_ex(("127.0.0.1", collector.port))
-        if mode not in ("refused", "deaf", "healthy"):
-            idle.sendall(b"POST /v1/traces HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-            assert collector.wait_for(lambda c: len(c.requests) == 1)
-        began = monotonic()
-    assert monotonic() - began < 2.0
+    with beating() as pulse:
+        with FaultCollector("healthy" if slow else mode, delay=60.0 if slow else 0.0) as collector:  # type: ignore[arg-type]  # one of its modes
+            idle = socket.socket()
+            idle.connect_ex(("127.0.0.1", collector.port))
+            if mode not in ("refused", "deaf", "healthy"):
+                idle.sendall(b"POST /v1/traces HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+                assert collector.wait_for(lambda c: len(c.requests) == 1)
+            began = monotonic()
+        assert pulse.since(began) < 2.0
     assert threading.active_count() == before
     idle.close()
     with socket.socket() as free:

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_ml
+from tests.stopwatch import stopwatch
 
 asked = json.loads(sys.argv[1])
 if asked["work"] != "fork":
@@ -79,7 +80,7 @@ logs = 0
 handled = 0
 handling = False
 # Seconds that a flush of half a second has taken.
-longest = 0.0
+longest = longest_of_ours = 0.0
 
 
 def record() -> None:
@@ -112,11 +113,11 @@ def handle(*_: object) -> None:
 
 def flushing() -> None:
     """Flush what there is."""
-    global longest
+    global longest, longest_of_ours
     record()
-    began = time.monotonic()
-    otel_ml.flush(0.5)
-    longest = max(longest, time.monotonic() - began)
+    with stopwatch() as took:
+        otel_ml.flush(0.5)
+    longest, longest_of_ours = max(longest, took.elapsed), max(longest_of_ours, took.seconds)
 
 
 def configuring() -> None:
@@ -211,7 +212,7 @@ said = {
     "counted": sum(points),
     "steps": sum(steps),
     "flushed": flushed,
-    "longest": longest,
+    "longest": [longest, longest_of_ours],
 }
 print(json.dumps(said))
 otel_ml.shutdown()

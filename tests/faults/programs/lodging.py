@@ -8,6 +8,7 @@ import time
 
 import otel_ml
 from otel_ml import exporters
+from tests.stopwatch import stopwatch
 
 asked = {"user": None, "file_size": None, "places": 1, "shutdown": True} | json.loads(sys.argv[1])
 if asked["user"] is not None:
@@ -39,14 +40,13 @@ telemetry = otel_ml.configure(
 for _ in range(asked["calls"]):
     with otel_ml.predict("churn"):
         pass
-began = time.monotonic()
-telemetry.flush(0.5)
-flushed = time.monotonic()
-telemetry.health()
-looked = time.monotonic()
+with stopwatch() as flushing:
+    telemetry.flush(0.5)
+with stopwatch() as looking:
+    telemetry.health()
 if asked["shutdown"]:
     telemetry.shutdown()
 one = telemetry.health().exporters[0].signals["spans"]
 spans = [one.created, one.delivered, one.queued, one.spooled, one.dropped]
-print(json.dumps({"spans": spans, "flush": flushed - began, "health": looked - flushed}))
+print(json.dumps({"spans": spans, "flush": flushing.seconds, "health": looking.seconds}))
 print(time.monotonic(), flush=True)

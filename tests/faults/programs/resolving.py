@@ -26,6 +26,7 @@ socket.getaddrinfo = find  # type: ignore[assignment]  # in place of what everyb
 
 import otel_ml  # noqa: E402  # the resolver comes first
 from tests.faults.places import otlp  # noqa: E402  # likewise
+from tests.stopwatch import stopwatch  # noqa: E402  # likewise
 
 telemetry = otel_ml.configure(service="resolving", exporters=[otlp(asked["endpoint"], timeout=asked["timeout"])])
 
@@ -39,9 +40,9 @@ def score(value: int) -> int:
 waits, flushed, threads, answers = [], [], [], 0
 for _ in range(4):
     answers += sum(score(number) for number in range(100))
-    began = time.monotonic()
-    flushed.append(telemetry.flush(asked["flush"]))
-    waits.append(time.monotonic() - began)
+    with stopwatch() as took:
+        flushed.append(telemetry.flush(asked["flush"]))
+    waits.append(took.seconds)
     threads.append(threading.active_count())
 account = telemetry.health().exporters[0].signals["spans"]
 print(
