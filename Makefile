@@ -5,8 +5,6 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 # Most tests wait more than they compute; those marked `alone` follow by themselves. `worksteal`: the slowest are all in
 # one folder.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
-# Half the time of the slow tests; they measure none.
-LONGEST := tests/faults/test_memory.py tests/faults/test_reentrancy.py
 PYTEST := .venv/bin/python -m pytest
 DEMO := .venv/.demo.stamp
 DEV := .venv/.dev.stamp
@@ -29,8 +27,8 @@ test: $(DEV) ## Run the tests, then the linters
 	@$(MAKE) --no-print-directory lint
 
 test-all: $(DEV) $(LOWEST) $(SELFWATCH) ## Run what `make test` leaves out: slow tests, oldest versions, self-observation
-	$(PYTEST) $(PARALLEL) -m slow $(LONGEST)
-	$(PYTEST) -m slow $(addprefix --ignore=,$(LONGEST))
+	$(PYTEST) $(PARALLEL) -m "slow and not alone"
+	$(PYTEST) -m "slow and alone"
 	.venv-lowest/bin/python -m pytest $(PARALLEL) -m "not slow and not alone and not checkout"
 	.venv-lowest/bin/python -m pytest -m "alone and not slow and not checkout"
 	.venv-self/bin/python -m pytest tests/selfwatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,17 +12,17 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from otel_ml import _segment, _shelf
-from otel_ml._segment_file import private
+from otel_ml._room import room
+from otel_ml._segment_file import NUMBER_BYTES
 from otel_ml._shelf import FULL, SEGMENT_BYTES, Load, Shelf
 from otel_ml._shield import tell
+from otel_ml._spool_folder import home, private, version
 
 if TYPE_CHECKING:
     from otel_ml._delivery import Parcel
     from otel_ml._spool import Spool
     from otel_ml._tally import Tally
 
-# The format of what lies in the spool. A newer one has another folder, which is left alone.
-VERSION = 1
 # What nobody has sent for so long is of no use to anybody: as with the local store.
 MAX_AGE = 7 * 24 * 3_600
 # Seconds after which a spool that could not be used, and what others left, is looked at again.
@@ -29,6 +30,8 @@ _AGAIN = 60.0
 # Seconds that somebody else's work on the disk is waited for, and for which a disk that hangs is left alone.
 _PATIENCE, _HANGS = 0.2, 1.0
 _RECORDS, _BYTES = 512, 1024 * 1024
+# Where many processes write, their files are smaller than usual, but no smaller than this.
+_LEAST_SEGMENT = 64 * 1024
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -36,7 +39,8 @@ class Backlog:
     """Records on disk, oldest first. Any thread but a caller's may use it; nothing raises, everything is counted."""
 
     def __init__(self, spool: Spool, destination: str, tally: Tally) -> None:
-        self._root, self._limit = spool.root(), spool.max_bytes
+        self._root, self._limit = spool.root(), spool.max_bytes - NUMBER_BYTES
+        self._segment_bytes = min(SEGMENT_BYTES, self._limit // 8)
         self._destination, self._tally = destination, tally
         self._lock = threading.Lock()
         self._own: Shelf | None = None
@@ -67,7 +71,7 @@ class Backlog:
         """Keep a parcel; False if it cannot be kept now, and is still the caller's."""
         if (
             monotonic() < max(self._try_at, self._hangs_until)
-            or _segment.size(parcel) > self._limit
+            or _segment.size(parcel) + NUMBER_BYTES > self._limit
             or max(map(len, parcel.records), default=0) > _segment.MAX_FRAME
             or not self._locked()
         ):
@@ -165,12 +169,19 @@ class Backlog:
         self._tally.drop(load.reason, load.lost, spooled=load.lost, of_others=load.shelf.of_others)
 
     def _append(self, parcel: Parcel) -> None:
+        assert self._root is not None  # noqa: S101  # whoever writes has a root
         if self._own is None:
-            self._own = _shelf.begin(self._folder())
-        size, segment = _segment.size(parcel), min(SEGMENT_BYTES, self._limit // 8)
-        if self._own.full(size, segment):
-            self._make_room(max(size, segment))
-        self._own.put(parcel)
+            self._own = _shelf.begin(home(self._root, self._destination))
+        size = _segment.size(parcel)
+        if self._own.full(size, self._segment_bytes):
+            self._own.close_segment()
+        with room(version(self._root)) as shared:
+            # As if it began a segment.
+            more = size + NUMBER_BYTES
+            if shared.taken is None or shared.taken + more > self._limit:
+                shared.note(self._make_room(more))
+            shared.add(more)
+            self._own.put(parcel)
 
     def _begin_anew(self) -> None:
         """Somebody has deleted our folder: what was in it is counted when it comes to be read, and a new one is made."""
@@ -186,17 +197,26 @@ class Backlog:
             return False
         return True
 
-    def _make_room(self, more: int) -> None:
-        """Delete what is oldest, whoever's it is, until `more` bytes fit."""
+    def _make_room(self, more: int) -> int:
+        """Delete what is oldest, whoever's it is, until `more` bytes fit; return how many are taken then."""
         assert self._root is not None and self._own is not None  # noqa: S101, PT018  # whoever writes has both
-        self._own.close_segment()
-        found = _shelf.segments(self._root / f"v{VERSION}")
-        over = sum(size for _, size, _, _ in found) + more - self._limit
-        for _, size, path, newest in found:
-            if over <= 0:
-                return
-            if size and (self._drop(path) or self._drop_of_others(path, newest=newest)):
-                over -= size
+        found = _shelf.segments(version(self._root))
+        taken = sum(size + NUMBER_BYTES for _, size, _, _ in found)
+        if taken + more > self._limit:
+            self._own.close_segment()
+            writers = sum(newest for *_, newest in found)
+            most = max(_LEAST_SEGMENT, self._limit // (2 * max(writers, 1)))
+            self._segment_bytes = min(SEGMENT_BYTES, self._limit // 8, most)
+            for _, size, path, newest in found:
+                # For more than this one parcel, so as not to measure at each.
+                if taken + max(more, self._segment_bytes) <= self._limit:
+                    break
+                if size and (self._drop(path) or self._drop_of_others(path, newest=newest)):
+                    taken -= size + NUMBER_BYTES
+        if taken + more > self._limit:
+            # Files that other processes are writing to take all there is.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return taken
 
     def _drop_of_others(self, path: Path, *, newest: bool) -> bool:
         if self._is_ours(path):
@@ -236,15 +256,15 @@ class Backlog:
 
     def _claim(self) -> None:
         assert self._root is not None  # noqa: S101  # whoever looks has a root
-        version = self._root / f"v{VERSION}"
-        if not version.exists():
+        folder = version(self._root)
+        if not folder.exists():
             return
         private(self._root, mine=False)
-        private(version)
-        self._delete_old(version)
-        if not (version / self._destination).exists():
+        private(folder)
+        self._delete_old(folder)
+        if not (folder / self._destination).exists():
             return
-        for one in sorted(self._folder().iterdir()):
+        for one in sorted(home(self._root, self._destination).iterdir()):
             shelf = _shelf.claim(one) if one.is_dir() and not one.is_symlink() else None
             if shelf is None:
                 continue
@@ -255,39 +275,20 @@ class Backlog:
                 shelf.close()
         self._left_by_others.sort(key=lambda shelf: shelf.segments[0].path.name if shelf.segments else "")
 
-    def _delete_old(self, version: Path) -> None:
+    def _delete_old(self, folder: Path) -> None:
         """Delete what has waited for more than a week, for whatever destination: credentials change, and nobody comes."""
         oldest = f"{time_ns() - MAX_AGE * 1_000_000_000:020d}"
-        for name, _, path, newest in _shelf.segments(version):
+        for name, _, path, newest in _shelf.segments(folder):
             if name >= oldest:
                 return
-            tell("spool:age", f"otel_ml deletes telemetry that waited in {version} for more than a week.")
+            tell("spool:age", f"otel_ml deletes telemetry that waited in {folder} for more than a week.")
             if not self._drop(path):
                 self._drop_of_others(path, newest=newest)
-
-    def _folder(self) -> Path:
-        """Return the folder of our destination, made and checked; raise `OSError` if it cannot be used."""
-        assert self._root is not None  # noqa: S101  # as above
-        private(self._root, mine=False)
-        private(self._root / f"v{VERSION}")
-        folder = self._root / f"v{VERSION}" / self._destination
-        private(folder)
-        self._warn_of_newer()
-        return folder
-
-    def _warn_of_newer(self) -> None:
-        assert self._root is not None  # noqa: S101  # as above
-        newer = [
-            one.name for one in self._root.glob("v[0-9]*") if one.name[1:].isdigit() and int(one.name[1:]) > VERSION
-        ]
-        if newer:
-            sentence = "holds telemetry of a newer otel_ml, which is left alone. To send it, run the newer version."
-            tell(f"spool:newer:{self._root}", f"The spool {self._root} {sentence}")
 
     def _complain(self, error: OSError) -> None:
         """Say once what is wrong; go on without, and try again in a minute."""
         if error.errno in _NO_ROOM:
-            what, cure = "has no room left", "Make room on its disk"
+            what, cure = "has no room left", "Make room on its disk, or allow more with Spool(max_bytes=...)"
         else:
             what, cure = f"cannot be used ({error.strerror or type(error).__name__})", "Mend it"
             self._try_at = monotonic() + _AGAIN

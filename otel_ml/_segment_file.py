@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
-from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -22,8 +20,10 @@ NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _NAME = re.compile(r"[0-9]{20}\.seg")
 # As much of a file is read at once; no segment of ours is larger.
 _MOST_READ = 2 * _segment.MAX_FRAME
-_ACK = Struct("<Q")
+_NUMBER = Struct("<Q")
 _CHECK = Struct("<I")
+# Bytes of the file beside a segment, and of the one that says how full the spool is.
+NUMBER_BYTES = _NUMBER.size + _CHECK.size
 
 
 class Segment:
@@ -74,10 +74,9 @@ def content(path: Path, start: int, end: int) -> bytes:
 
 def acknowledge(path: Path, position: int) -> None:
     """Write down how far a segment was delivered; where that fails, it may be delivered twice."""
-    packed = _ACK.pack(position)
     file = os.open(path.with_suffix(ACKNOWLEDGED), os.O_WRONLY | os.O_CREAT | NOFOLLOW | NONBLOCK, 0o600)
     try:
-        os.pwrite(file, packed + _CHECK.pack(crc32(packed)), 0)
+        os.pwrite(file, pack(position), 0)
     finally:
         os.close(file)
 
@@ -85,21 +84,18 @@ def acknowledge(path: Path, position: int) -> None:
 def acknowledged(path: Path) -> int:
     """Return how far a segment was delivered; 0 where that cannot be read, for twice is better than never."""
     try:
-        held = content(path.with_suffix(ACKNOWLEDGED), 0, _ACK.size + _CHECK.size)
+        return unpack(content(path.with_suffix(ACKNOWLEDGED), 0, NUMBER_BYTES)) or 0
     except OSError:
         return 0
-    whole = len(held) == _ACK.size + _CHECK.size and _CHECK.unpack(held[_ACK.size :])[0] == crc32(held[: _ACK.size])
-    return int(_ACK.unpack(held[: _ACK.size])[0]) if whole else 0
 
 
-def private(folder: Path, *, mine: bool = True) -> None:
-    """Make a folder that only its owner can read, or check that it is one."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=not mine)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "it is a link, or no folder")
-    if mine and found.st_uid != os.geteuid():
-        raise PermissionError(errno.EACCES, "it belongs to another user")
-    if mine and found.st_mode & 0o077:
-        folder.chmod(0o700)
+def pack(number: int) -> bytes:
+    """Return a number as a file holds it, with a checksum."""
+    packed = _NUMBER.pack(number)
+    return packed + _CHECK.pack(crc32(packed))
+
+
+def unpack(held: bytes) -> int | None:
+    """Return the number; None if it was not written to its end, or is damaged."""
+    whole = len(held) == NUMBER_BYTES and _CHECK.unpack(held[_NUMBER.size :])[0] == crc32(held[: _NUMBER.size])
+    return int(_NUMBER.unpack(held[: _NUMBER.size])[0]) if whole else None

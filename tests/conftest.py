@@ -93,3 +93,10 @@ def pytest_report_header() -> str:
     from importlib.metadata import version
 
     return f"opentelemetry: api {version('opentelemetry-api')}, sdk {version('opentelemetry-sdk')}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is slow has the time for it, also on a machine that is half as fast as usual."""
+    for item in items:
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
