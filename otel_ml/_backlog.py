@@ -219,7 +219,7 @@ class Backlog:
         return taken
 
     def _drop_of_others(self, path: Path, *, newest: bool) -> bool:
-        if self._is_ours(path):
+        if any(segment.path == path for shelf in self._shelves() for segment in shelf.segments):
             return False
         shelf = _shelf.claim(path.parent)
         if shelf is not None:
@@ -250,9 +250,6 @@ class Backlog:
                     self._tally.drop(FULL, left, spooled=left, of_others=shelf.of_others)
                     return True
         return False
-
-    def _is_ours(self, path: Path) -> bool:
-        return any(segment.path == path for shelf in self._shelves() for segment in shelf.segments)
 
     def _claim(self) -> None:
         assert self._root is not None  # noqa: S101  # whoever looks has a root

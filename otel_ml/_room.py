@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -54,7 +54,7 @@ class Room:
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[Room]:
+def room(folder: Path) -> Generator[Room]:
     """Nobody else writes into a spool while the block runs; but who was stopped meanwhile is not waited for for ever."""
     file = _locked(folder / NAME)
     try:
