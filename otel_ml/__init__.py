@@ -12,21 +12,26 @@ from otel_ml._version import VERSION as __version__
 from otel_ml.errors import ConfigurationError, MissingExtraError, OtelMLError
 
 if TYPE_CHECKING:
-    from otel_ml import errors, exporters, testing
+    from otel_ml import checks, errors, exporters, testing
+    from otel_ml._alarm import Alarm
     from otel_ml._configure import configure, flush, health, shutdown
+    from otel_ml._finding import Finding
     from otel_ml._health import Health
     from otel_ml._telemetry import Telemetry
 
 __all__ = [
+    "Alarm",
     "Call",
     "ConfigurationError",
     "Epoch",
+    "Finding",
     "Health",
     "MissingExtraError",
     "OtelMLError",
     "Run",
     "Telemetry",
     "__version__",
+    "checks",
     "configure",
     "current",
     "errors",
@@ -42,6 +47,8 @@ __all__ = [
 
 # What needs the OpenTelemetry SDK is loaded when it is first used: importing otel_ml must cost next to nothing.
 _HOMES = {
+    "Alarm": "otel_ml._alarm",
+    "Finding": "otel_ml._finding",
     "Health": "otel_ml._health",
     "Telemetry": "otel_ml._telemetry",
     "configure": "otel_ml._configure",
@@ -49,7 +56,7 @@ _HOMES = {
     "health": "otel_ml._configure",
     "shutdown": "otel_ml._configure",
 }
-_MODULES = {"exporters", "testing"}
+_MODULES = {"checks", "exporters", "testing"}
 
 
 def __getattr__(name: str) -> object:

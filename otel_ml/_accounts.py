@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,24 @@ class Accounts:
         exporters = tuple(ExporterHealth(sink.name, sink.where, sink.account()) for sink in self._sinks)
         refused = self._replay.refused if self._replay is not None else 0
         return Health(exporters, refused, self._deferrals.unread, _shield.failures())
+
+    def await_labels(self, waiting: Counter[tuple[str | None, str | None]]) -> None:
+        """Say from now on how many predictions wait for their labels, by model and version."""
+        said: dict[tuple[str | None, str | None], tuple[Series, int]] = {}
+
+        def bring_in() -> None:
+            for key, count in list(waiting.items()):
+                series, before = said.get(key) or (None, 0)
+                if series is None:
+                    about = {names.MODEL: key[0], names.VERSION: key[1]}
+                    series = self._ledger.series(
+                        names.GROUND_TRUTH_PENDING, {k: v for k, v in about.items() if v is not None}
+                    )
+                if count != before:
+                    series.append(count - before)
+                said[key] = series, count
+
+        self._ledger.before_fold(bring_in)
 
     def _bring_in(self) -> None:
         """Append what has changed since the last collection: differences suit every temporality, and a host's replay."""

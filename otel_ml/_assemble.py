@@ -34,12 +34,17 @@ from otel_ml._span import Ids
 from otel_ml._state import State
 from otel_ml._tracing import Processors, Tracing, our_limits
 from otel_ml._version import VERSION
+from otel_ml._voice import Voice
+from otel_ml._watching import Driver, Watching
 from otel_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.sdk._logs import ReadableLogRecord
+
+    from otel_ml._alarm import Alarm
+    from otel_ml._finding import Finding
 
 SCOPE = InstrumentationScope(names.SCOPE, VERSION)
 
@@ -57,6 +62,10 @@ class Recipe:
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     detected: Resource | None = None
+    # Makes the checks, so that a forked child has its own.
+    driver: Callable[[Voice], Driver] | None = None
+    alarms: tuple[Alarm, ...] = ()
+    on_finding: Callable[[Finding], object] | None = None
 
     @property
     def joined(self) -> bool:
@@ -125,6 +134,10 @@ def assemble(recipe: Recipe, held: Sequence[MetricReader] = ()) -> State:
         tracing.foreign = (tracer.span_processor,)  # type: ignore[attr-defined]  # an SDK tracer
         tracer_provider, resource, spans = host, host.resource, enabled(tracer)  # type: ignore[arg-type]  # an SDK tracer
     logger_provider, event_outs = _events(recipe, given, resource, outlet, own)
+    voice = Voice(recipe.on_finding)
+    watching = Watching(recipe.driver(voice)) if recipe.driver is not None else None
+    if watching is not None:
+        event_outs = (*event_outs, watching.event)
     keep = recipe.keep_slower_than
     # One object may be of several kinds, and is closed once.
     closes: tuple[Closes, ...] = (*given.span_processors, *given.record_processors, *given.readers)
@@ -151,7 +164,13 @@ def assemble(recipe: Recipe, held: Sequence[MetricReader] = ()) -> State:
         accounts=accounts,
         health_writer=health_writer,
         deferrals=deferrals,
+        watching=watching,
+        alarms=recipe.alarms,
     )
+    accounts.await_labels(state.outcomes.waiting)
+    voice.speak_for(state)
+    if watching is not None:
+        watching.tell_left_out = lambda rows: ledger.note(ledger.series(names.CHECKS_DROPPED, {}), rows)
     ledger.before_collection = deferrals.read
     return state
 

@@ -94,6 +94,8 @@ class Call:
             if self._frame is not None:
                 self._frame.rows = count = rows(batch)
                 self._on_span(names.BATCH_SIZE, count)
+                if self._path is not None and self._path.look is not None:
+                    self._path.look.inputs(self._frame, batch)
             self._shape(batch, names.INPUT_TYPE, names.INPUT_SHAPE, names.INPUT_DTYPE)
 
     def outputs(self, result: object) -> None:
@@ -149,6 +151,11 @@ class Call:
         stage.end(None)
 
     # ------------------------------------------------------------------------------------------- for the path
+    @property
+    def result(self) -> object:
+        """What came out, as far as it is known."""
+        return self._result
+
     def arguments(self, id: object, at: object) -> None:
         """Note an id and a time read from the arguments."""
         if id is not None:

@@ -43,6 +43,7 @@ EPOCHS = "ml.training.epochs"
 PHASE = "ml.training.phase"
 HYPERPARAMETER = "ml.training.hyperparameter."
 TRAINING_VALUE = "ml.training.value."
+TRAINING_TIME_OF = "ml.training.time."
 SPLIT = "ml.dataset.split"
 TENSOR_KIND = "ml.tensor.kind"
 
@@ -51,6 +52,35 @@ CLASS_PREDICTED = "ml.class.predicted"
 ACTUAL_VALUE = "ml.ground_truth.value"
 LABEL_RESULT = "ml.ground_truth.result"
 LABEL_TIME = "ml.ground_truth.time"
+
+FEATURE_NAME = "ml.feature.name"
+FEATURE_BIN = "ml.feature.bin"
+VIOLATION_TYPE = "ml.data.violation.type"
+DRIFT_STATE = "ml.drift.state"
+DRIFT_REFERENCE = "ml.drift.reference"
+EVALUATION_AVERAGE = "ml.evaluation.average"
+EVALUATION_SOURCE = "ml.evaluation.source"
+EVALUATION_WINDOW = "ml.evaluation.window"
+EXPLANATION_METHOD = "ml.explanation.method"
+FAIRNESS_FEATURE = "ml.fairness.sensitive_feature.name"
+RULE = "ml.diagnostic.rule.id"
+SEVERITY = "ml.diagnostic.severity"
+FINDING_STATE = "ml.diagnostic.state"
+FINDING_SUBJECT = "ml.diagnostic.subject"
+FINDING_MESSAGE = "ml.diagnostic.message"
+FINDING_ADVICE = "ml.diagnostic.advice"
+EVIDENCE = "ml.diagnostic.evidence."
+EVALUATION_NAME = "ml.evaluation.name"
+EVALUATION_VALUE = "ml.evaluation.value"
+EVALUATION_LOW = "ml.evaluation.low"
+EVALUATION_HIGH = "ml.evaluation.high"
+EVALUATION_COUNT = "ml.evaluation.count"
+EVALUATION_START = "ml.evaluation.start"
+EVALUATION_END = "ml.evaluation.end"
+EVALUATION_REVISION = "ml.evaluation.revision"
+EVALUATION_COVERAGE = "ml.evaluation.coverage"
+SEGMENT_NAME = "ml.evaluation.segment.name"
+SEGMENT_VALUE = "ml.evaluation.segment.value"
 
 EXPORTER = "otel_ml.exporter.name"
 SIGNAL = "otel_ml.exporter.signal"
@@ -90,6 +120,11 @@ UNMATCHED = "unmatched"
 DUPLICATE = "duplicate"
 EXPIRED = "expired"
 
+OPENED = "open"
+CLEARED = "cleared"
+OBSERVED = "observed"
+ESTIMATED = "estimated"
+
 REASON_SLOW = "slow"
 REASON_ERROR = "error"
 
@@ -99,6 +134,8 @@ EPOCH_COMPLETED = "ml.training.epoch.completed"
 TRAINING_STARTED = "ml.training.started"
 TRAINING_COMPLETED = "ml.training.completed"
 GROUND_TRUTH = "ml.ground_truth.received"
+FINDING = "ml.diagnostic.finding"
+EVALUATION_RESULT = "ml.evaluation.result"
 
 
 class Text(NamedTuple):
@@ -145,6 +182,37 @@ ATTRIBUTES = (
     Text(ACTUAL_VALUE, "The number that turned out to be right. Events only."),
     Text(LABEL_TIME, "The label's own time (ISO 8601), where one was given. Events only."),
     Text(LABEL_RESULT, "`matched`, `unmatched`, `duplicate` or `expired`."),
+    Text(TRAINING_TIME_OF + "<key>", "Seconds of the epoch that a phase took. Events only."),
+    Text(FEATURE_NAME, "A feature that a check was asked to look at."),
+    Text(FEATURE_BIN, "Number of the reference's bin, `missing` or `_OTHER`."),
+    Text(VIOLATION_TYPE, "`missing`, `range`, `unseen_category`, `type` or `schema`."),
+    Text(DRIFT_STATE, "`drifted`, `stable` or `insufficient_data`."),
+    Text(DRIFT_REFERENCE, "What windows are compared with: `training`."),
+    Text(EVALUATION_WINDOW, "How long the windows of an evaluation are, as `1h`, or how many labels they hold."),
+    Text(EVALUATION_AVERAGE, "`binary`, `micro`, `macro` or `weighted`."),
+    Text(EVALUATION_SOURCE, "`observed` (from labels) or `estimated` (before they come)."),
+    Text(EVALUATION_NAME, "The measure: `f1`, `roc_auc`, ... Events only."),
+    Text(EVALUATION_VALUE, "Its value. Events only."),
+    Text(EVALUATION_LOW, "Lower end of its 95 % interval. Events only."),
+    Text(EVALUATION_HIGH, "Upper end of its 95 % interval. Events only."),
+    Text(EVALUATION_COUNT, "Labels it rests on. Events only."),
+    Text(EVALUATION_START, "Beginning of the window, by the time of predictions (ISO 8601). Events only."),
+    Text(EVALUATION_END, "End of the window. Events only."),
+    Text(
+        EVALUATION_REVISION, "0 when the window was closed, then one more whenever late labels changed it. Events only."
+    ),
+    Text(EVALUATION_COVERAGE, "Share of the window's predictions whose label has come. Events only."),
+    Text(SEGMENT_NAME, "What divides predictions into segments."),
+    Text(SEGMENT_VALUE, "One of the segments; at most 20, then `_OTHER`."),
+    Text(EXPLANATION_METHOD, "How rows were explained: `native`, `linear`, `tree_shap`, `permutation_shap`, `lime`."),
+    Text(FAIRNESS_FEATURE, "What divides people into groups; the groups themselves are not named."),
+    Text(RULE, "What a check looked for: `drift`, `overfit`, ..."),
+    Text(SEVERITY, "`info`, `warning` or `critical`."),
+    Text(FINDING_STATE, "`open` when a finding begins to hold, `cleared` when it is over. Events only."),
+    Text(FINDING_SUBJECT, "What it was found in: a feature, a class, a group, a layer. Events only."),
+    Text(FINDING_MESSAGE, "The finding in one sentence. Events only."),
+    Text(FINDING_ADVICE, "What to do about it. Events only."),
+    Text(EVIDENCE + "<key>", "A number behind the finding. Events only."),
     Text(EXPORTER, "One of the exporters given to `configure`, as `health()` names it: `otlp-0`."),
     Text(SIGNAL, "`spans`, `events` or `metrics`."),
     Text(DROP_REASON, "Why records were dropped: [the reasons](exporters.md#what-became-of-it)."),
@@ -170,6 +238,11 @@ EVENTS = (
     Text(TRAINING_STARTED, "A run has begun: its hyperparameters."),
     Text(TRAINING_COMPLETED, "A run has ended: its outcome, duration, epochs and steps."),
     Text(GROUND_TRUTH, "One per label given to `feedback`, in the trace of its prediction where that is known."),
+    Text(
+        EVALUATION_RESULT,
+        "One measure of one window of predictions, when it is closed, and again when late labels change it.",
+    ),
+    Text(FINDING, "A check has found something, or it is over."),
 )
 
 # ------------------------------------------------------------------------------------------------ metrics
@@ -234,6 +307,10 @@ TRAINING_SAMPLES = Instrument("ml.training.samples", "counter", "{sample}", "Row
 TRAINING_LOSS = Instrument("ml.training.loss", "gauge", "1", "The latest finite loss.", (*_ID, SPLIT))
 TRAINING_LEARNING_RATE = Instrument("ml.training.learning_rate", "gauge", "1", "The latest learning rate.", _ID)
 TRAINING_GRADIENT_NORM = Instrument("ml.training.gradient.norm", "gauge", "1", "The latest gradient norm.", _ID)
+TRAINING_GENERALIZATION_GAP = Instrument(
+    "ml.training.generalization.gap", "gauge", "1", "How much better the measure is on training than on validation data.",
+    _ID,
+)  # fmt: skip
 TRAINING_NONFINITE = Instrument(
     "ml.training.nonfinite_values", "counter", "{value}", "Logged values that were NaN or infinite.",
     (*_ID, TENSOR_KIND),
@@ -241,16 +318,147 @@ TRAINING_NONFINITE = Instrument(
 TRAINING_CHECKPOINT_DURATION = Instrument(
     "ml.training.checkpoint.duration", "histogram", "s", "How long checkpoints took to write.", _ID, EPOCH_BUCKETS
 )
-EVALUATION_ACCURACY = Instrument("ml.evaluation.accuracy", "gauge", "1", "The latest accuracy.", (*_ID, SPLIT))
-EVALUATION_PRECISION = Instrument("ml.evaluation.precision", "gauge", "1", "The latest precision.", (*_ID, SPLIT))
-EVALUATION_RECALL = Instrument("ml.evaluation.recall", "gauge", "1", "The latest recall.", (*_ID, SPLIT))
-EVALUATION_F1 = Instrument("ml.evaluation.f1", "gauge", "1", "The latest F1.", (*_ID, SPLIT))
+_EVALUATION = (
+    *_ID, SPLIT, EVALUATION_WINDOW, EVALUATION_AVERAGE, EVALUATION_SOURCE, CLASS_NAME, SEGMENT_NAME, SEGMENT_VALUE,
+)  # fmt: skip
+
+
+def _evaluation(measure: str, meaning: str) -> Instrument:
+    return Instrument(f"ml.evaluation.{measure}", "gauge", "1", meaning, _EVALUATION)
+
+
+EVALUATION_ACCURACY = _evaluation("accuracy", "The latest accuracy.")
+EVALUATION_PRECISION = _evaluation("precision", "The latest precision.")
+EVALUATION_RECALL = _evaluation("recall", "The latest recall.")
+EVALUATION_F1 = _evaluation("f1", "The latest F1.")
+# What `checks.Quality` measures, by the name it is asked for.
+EVALUATIONS = {
+    "accuracy": EVALUATION_ACCURACY,
+    "precision": EVALUATION_PRECISION,
+    "recall": EVALUATION_RECALL,
+    "f1": EVALUATION_F1,
+    "balanced_accuracy": _evaluation("balanced_accuracy", "The mean recall of all classes."),
+    "mcc": _evaluation("mcc", "Matthews correlation coefficient."),
+    "cohen_kappa": _evaluation("cohen_kappa", "Cohen's kappa."),
+    "specificity": _evaluation("specificity", "The share of negatives that were predicted as such."),
+    "roc_auc": _evaluation("roc_auc", "Area under the ROC curve."),
+    "average_precision": _evaluation("average_precision", "Average precision."),
+    "log_loss": _evaluation("log_loss", "Log loss."),
+    "brier_score": _evaluation("brier_score", "Brier score."),
+    "calibration_error": _evaluation("calibration_error", "Expected calibration error."),
+    "ks_statistic": _evaluation("ks_statistic", "Largest difference between the scores of positives and negatives."),
+    "mae": _evaluation("mae", "Mean absolute error."),
+    "rmse": _evaluation("rmse", "Root mean squared error."),
+    "r2": _evaluation("r2", "Coefficient of determination."),
+    "mape": _evaluation("mape", "Mean absolute percentage error."),
+    "bias": _evaluation("bias", "Mean of predicted less actual."),
+    "ndcg": _evaluation("ndcg", "Normalised discounted cumulative gain."),
+    "map": _evaluation("map", "Mean average precision of rankings."),
+    "mrr": _evaluation("mrr", "Mean reciprocal rank."),
+    "hit_rate": _evaluation("hit_rate", "Share of rankings with a hit."),
+    "subset_accuracy": _evaluation("subset_accuracy", "Share of rows whose labels are all right."),
+    "hamming_loss": _evaluation("hamming_loss", "Share of labels that are wrong."),
+    "coverage": _evaluation("coverage", "Share of predictions whose label has come."),
+    "base_rate": _evaluation("base_rate", "Share of the positive class among the labels."),
+}
+EVALUATION_SAMPLES = Instrument(
+    "ml.evaluation.samples", "counter", "{sample}", "Labels that evaluations rest on.", (*_ID, SPLIT)
+)
 EVALUATION_CONFUSIONS = Instrument(
     "ml.evaluation.confusions", "counter", "{sample}", "Labels by actual and predicted class; they add up.",
     (*_ID, CLASS_ACTUAL, CLASS_PREDICTED),
 )  # fmt: skip
 GROUND_TRUTH_LABELS = Instrument(
     "ml.ground_truth.labels", "counter", "{label}", "Labels received, by what became of them.", (*_ID, LABEL_RESULT)
+)
+FEATURE_VALUES = Instrument(
+    "ml.feature.values", "counter", "{value}",
+    "Values of a feature by bin of the reference; every measure of drift follows from them, and they add up.",
+    (*_ID, FEATURE_NAME, FEATURE_BIN),
+)  # fmt: skip
+DATA_VIOLATIONS = Instrument(
+    "ml.data.violations", "counter", "{violation}", "Values that are not what the reference has.",
+    (*_ID, FEATURE_NAME, VIOLATION_TYPE),
+)  # fmt: skip
+_DRIFT = (*_ID, FEATURE_NAME, DRIFT_REFERENCE)
+DRIFT_PSI = Instrument(
+    "ml.drift.psi", "gauge", "1", "Population stability index of the last window against the reference.", _DRIFT
+)
+DRIFT_JS_DISTANCE = Instrument("ml.drift.js_distance", "gauge", "1", "Jensen-Shannon distance, likewise.", _DRIFT)
+DRIFT_KS_STATISTIC = Instrument(
+    "ml.drift.ks_statistic", "gauge", "1", "Largest difference of the cumulative shares, likewise.", _DRIFT
+)
+DRIFT_WASSERSTEIN_DISTANCE = Instrument(
+    "ml.drift.wasserstein_distance",
+    "gauge",
+    "1",
+    "Wasserstein distance in standard deviations of the reference.",
+    _DRIFT,
+)
+DRIFT_P_VALUE = Instrument(
+    "ml.drift.p_value",
+    "gauge",
+    "1",
+    "How likely the window would be without drift, corrected for the features.",
+    _DRIFT,
+)
+DRIFT_FEATURE_COUNT = Instrument(
+    "ml.drift.feature.count", "gauge", "{feature}",
+    "Features that are `drifted`, `stable` or have `insufficient_data`; the one to alarm on.",
+    (*_ID, DRIFT_STATE, DRIFT_REFERENCE),
+)  # fmt: skip
+ATTRIBUTION_DRIFT_NDCG = Instrument(
+    "ml.attribution.drift.ndcg", "gauge", "1", "How well the order of important features is that of the reference.", _ID
+)
+FEATURE_IMPORTANCE = Instrument(
+    "ml.feature.importance", "gauge", "1", "Mean absolute attribution of a feature, as a share of all.",
+    (*_ID, FEATURE_NAME, EXPLANATION_METHOD),
+)  # fmt: skip
+EXPLANATION_SAMPLES = Instrument(
+    "ml.explanation.samples", "counter", "{sample}", "Rows explained.", (*_ID, EXPLANATION_METHOD)
+)
+EXPLANATION_DROPPED = Instrument(
+    "ml.explanation.dropped", "counter", "{sample}", "Rows left out, to keep within the budget.",
+    (*_ID, EXPLANATION_METHOD),
+)  # fmt: skip
+_FAIRNESS = (*_ID, FAIRNESS_FEATURE)
+FAIRNESS_DEMOGRAPHIC_PARITY_DIFFERENCE = Instrument(
+    "ml.fairness.demographic_parity.difference", "gauge", "1", "Largest difference of selection rates.", _FAIRNESS
+)
+FAIRNESS_DEMOGRAPHIC_PARITY_RATIO = Instrument(
+    "ml.fairness.demographic_parity.ratio", "gauge", "1", "Smallest selection rate over the largest.", _FAIRNESS
+)
+FAIRNESS_EQUALIZED_ODDS_DIFFERENCE = Instrument(
+    "ml.fairness.equalized_odds.difference", "gauge", "1",
+    "The larger of the differences of true and of false positive rates.", _FAIRNESS,
+)  # fmt: skip
+FAIRNESS_EQUALIZED_ODDS_RATIO = Instrument(
+    "ml.fairness.equalized_odds.ratio", "gauge", "1", "The smaller of their ratios.", _FAIRNESS
+)
+FAIRNESS_EQUAL_OPPORTUNITY_DIFFERENCE = Instrument(
+    "ml.fairness.equal_opportunity.difference", "gauge", "1", "Largest difference of true positive rates.", _FAIRNESS
+)
+FAIRNESS_EQUAL_OPPORTUNITY_RATIO = Instrument(
+    "ml.fairness.equal_opportunity.ratio", "gauge", "1", "Smallest true positive rate over the largest.", _FAIRNESS
+)
+FAIRNESS_DISPARATE_IMPACT = Instrument(
+    "ml.fairness.disparate_impact", "gauge", "1", "Selection rate of the least over that of the most favoured group.",
+    _FAIRNESS,
+)  # fmt: skip
+DIAGNOSTIC_FINDINGS = Instrument(
+    "ml.diagnostic.findings", "counter", "{finding}", "Findings that began to hold.", (*_ID, RULE, SEVERITY)
+)
+CHECKS_DROPPED = Instrument(
+    "otel_ml.checks.dropped",
+    "counter",
+    "{row}",
+    "Rows that no check has seen, because more came than they could look at.",
+)
+GROUND_TRUTH_DELAY = Instrument(
+    "ml.ground_truth.delay", "histogram", "s", "From a prediction to its label.", _ID, DELAY_BUCKETS
+)
+GROUND_TRUTH_PENDING = Instrument(
+    "ml.ground_truth.pending", "updowncounter", "{prediction}", "Predictions that wait for their labels.", _ID
 )
 _WAY = (EXPORTER, SIGNAL)
 
@@ -279,7 +487,12 @@ METRICS = (
     PREDICTION_DURATION, PREDICTION_STAGE_DURATION, PREDICTION_ACTIVE, PREDICTION_SAMPLES, PREDICTION_ERRORS,
     PREDICTION_BATCH_SIZE, TRAINING_DURATION, TRAINING_EPOCH_DURATION, TRAINING_STEP_DURATION, TRAINING_TIME,
     TRAINING_EPOCHS, TRAINING_STEPS, TRAINING_SAMPLES, TRAINING_LOSS, TRAINING_LEARNING_RATE,
-    TRAINING_GRADIENT_NORM, TRAINING_NONFINITE, TRAINING_CHECKPOINT_DURATION, EVALUATION_ACCURACY,
-    EVALUATION_PRECISION, EVALUATION_RECALL, EVALUATION_F1, EVALUATION_CONFUSIONS, GROUND_TRUTH_LABELS,
+    TRAINING_GRADIENT_NORM, TRAINING_GENERALIZATION_GAP, TRAINING_NONFINITE, TRAINING_CHECKPOINT_DURATION, *EVALUATIONS.values(),
+    EVALUATION_SAMPLES, EVALUATION_CONFUSIONS, GROUND_TRUTH_LABELS, GROUND_TRUTH_DELAY, GROUND_TRUTH_PENDING,
+    FEATURE_VALUES, DATA_VIOLATIONS, DRIFT_PSI, DRIFT_JS_DISTANCE, DRIFT_KS_STATISTIC, DRIFT_WASSERSTEIN_DISTANCE,
+    DRIFT_P_VALUE, DRIFT_FEATURE_COUNT, FEATURE_IMPORTANCE, ATTRIBUTION_DRIFT_NDCG, EXPLANATION_SAMPLES,
+    EXPLANATION_DROPPED, FAIRNESS_DEMOGRAPHIC_PARITY_DIFFERENCE, FAIRNESS_DEMOGRAPHIC_PARITY_RATIO,
+    FAIRNESS_EQUALIZED_ODDS_DIFFERENCE, FAIRNESS_EQUALIZED_ODDS_RATIO, FAIRNESS_EQUAL_OPPORTUNITY_DIFFERENCE,
+    FAIRNESS_EQUAL_OPPORTUNITY_RATIO, FAIRNESS_DISPARATE_IMPACT, DIAGNOSTIC_FINDINGS, CHECKS_DROPPED,
     EXPORTER_CREATED, EXPORTER_DELIVERED, EXPORTER_DROPPED, EXPORTER_QUEUED, EXPORTER_SPOOLED,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry.sdk.resources import OTELResourceDetector
@@ -16,7 +17,7 @@ from otel_ml._health import Health
 from otel_ml._hosts import check_free, global_providers, make_global
 from otel_ml._otel_private import release_reader
 from otel_ml._places import places
-from otel_ml._refused import check_providers, check_settings, check_switches
+from otel_ml._refused import check_providers, check_settings, check_switches, check_what_is_looked_for
 from otel_ml._settings import disabled, from_pyproject, milliseconds
 from otel_ml._shield import failed
 from otel_ml._sigterm import flush_on_sigterm as handle_sigterm
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from otel_ml._alarm import Alarm
     from otel_ml._delivery import Exporter
+    from otel_ml._finding import Finding
+    from otel_ml._voice import Voice
+    from otel_ml._watching import Driver
+    from otel_ml.checks import Check
 
     Place = (
         Exporter | SpanExporter | SpanProcessor | MetricExporter | MetricReader | LogRecordExporter | LogRecordProcessor
@@ -51,6 +57,9 @@ def configure(
     sampling: float | None = None,
     keep_slower_than: float | None = HALF_A_SECOND,
     interval: float | None = None,
+    checks: Sequence[Check] = (),
+    alarms: Sequence[Alarm] = (),
+    on_finding: Callable[[Finding], object] | None = None,
     resource: Mapping[str, Attribute] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -76,6 +85,10 @@ def configure(
             second. None: no such spans.
         interval: Seconds between metric exports; else `OTEL_METRIC_EXPORT_INTERVAL`, else what each exporter prefers (60;
             5 for Local and Console).
+        checks: What to look for in calls, labels and training runs (`otel_ml.checks`). They work in a thread of their own
+            and say what they find as events, metrics, and to `on_finding`.
+        alarms: Conditions on metrics (`otel_ml.Alarm`); `otel-ml alarms` writes them out for a back end.
+        on_finding: Called with each `Finding`, when it begins to hold and when it is over, in the checks' thread.
         resource: Further attributes of this process; they win over `OTEL_RESOURCE_ATTRIBUTES`.
         tracer_provider: A host's SDK provider to join; likewise `meter_provider` and `logger_provider`.
         join: True: send to the exporters and to the host's global providers, which there must be. False: to the exporters
@@ -98,6 +111,7 @@ def configure(
     """
     check_settings(sampling, keep_slower_than, interval, resource, service)
     check_switches(join, set_global, current, flush_on_sigterm)
+    check_what_is_looked_for(checks, alarms, on_finding)
     check_providers(tracer_provider, meter_provider, logger_provider, join)
     settings = from_pyproject()
     check_settings(
@@ -121,6 +135,7 @@ def configure(
         providers=(tracer_provider, meter_provider, logger_provider),
         join=join,
     )
+    recipe = replace(recipe, driver=_driver(tuple(checks)), alarms=tuple(alarms), on_finding=on_finding)
     if set_global and current and not disabled():
         check_free()
     warn = exporters is not None and join is None
@@ -168,6 +183,14 @@ def health() -> Health:
     """Return what became of everything recorded so far, exporter by exporter."""
     handle = speaking() or kept()
     return handle.health() if handle is not None else Health()
+
+
+def _driver(checks: tuple[Check, ...]) -> Callable[[Voice], Driver] | None:
+    if not checks:
+        return None
+    from otel_ml.checks._driver import Driver as Checks
+
+    return lambda voice: Checks(checks, voice)
 
 
 def _install(recipe: Recipe, set_global: bool | None, *, warn: bool, current: bool, sigterm: bool) -> Telemetry:

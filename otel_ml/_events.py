@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 class Event:
-    """What happened, when, and in which trace. `attributes` belong to the event; `text` is the length of their strings."""
+    """What happened, when, and in which trace. `attributes` belong to the event; `text` is the length of their strings.
 
-    __slots__ = ("attributes", "context", "name", "time", "weight")
+    `segments` is for checks alone: it is not exported.
+    """
+
+    __slots__ = ("attributes", "context", "name", "segments", "time", "weight")
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Event:
         text: int,
     ) -> None:
         self.name, self.time, self.attributes, self.context = name, time, attributes, context
+        self.segments: dict[str, str] | None = None
         # Slots of 512 bytes in a queue: the event itself, then its attributes (60 bytes each) and their texts.
         self.weight = 1 + (len(attributes) + text // 64) // 8
 

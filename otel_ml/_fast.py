@@ -144,7 +144,17 @@ def opens(path: Path) -> Open:
                 raise
         return frame
 
-    return open_and_note if site.remembers else chosen
+    if path.look is None:
+        return open_and_note if site.remembers else chosen
+    look, opened_ = path.look, open_and_note if site.remembers else chosen
+
+    def open_and_look(args: tuple[object, ...], kwargs: dict[str, object]) -> Frame | None:
+        frame = opened_(args, kwargs)
+        if frame is not None:
+            look.inputs(frame, args[skip] if len(args) > skip else next(iter(kwargs.values()), None))
+        return frame
+
+    return open_and_look
 
 
 def closes(path: Path) -> Callable[[Frame, object], None]:
@@ -211,4 +221,19 @@ def closes(path: Path) -> Callable[[Frame, object], None]:
         except Exception:
             failed("record a call")
 
-    return close if path.span_class is not None else close_counted
+    if path.look is None:
+        return close if path.span_class is not None else close_counted
+
+    def close_and_look(frame: Frame, result: object) -> None:
+        ended = now()
+        try:
+            _held = holds()  # as in `open`
+            if type(frame) is counted:
+                frame_reset(frame.outer)  # type: ignore[arg-type]  # as above
+            else:
+                put(frame.outer)  # type: ignore[arg-type]  # as above
+            path.settle(frame, result, ended=ended)
+        except Exception:
+            failed("record a call")
+
+    return close_and_look

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import time_ns
 from typing import TYPE_CHECKING, cast
 
@@ -13,11 +13,15 @@ from otel_ml._shield import failed, tell
 from otel_ml._values import as_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_ml._buckets import Attributes
     from otel_ml._call import When
     from otel_ml._journal import Scalar
+    from otel_ml._outcomes import Remembered
     from otel_ml._state import State
 
+    Segments = str | bool | int | float | Sequence[str | bool | int | float | None]
     Labelled = str | bool | int | float | Scalar | Iterable[str | bool | int | float | Scalar]
 
 # A confusion has a class for each side: more than this many and the rest are `_OTHER`.
@@ -33,6 +37,7 @@ def feedback(
     model: str | None = None,
     version: str | None = None,
     at: When | None = None,
+    segment: Mapping[str, Segments] | None = None,
 ) -> None:
     """Tell what really happened: one label, or one for each id of a batch.
 
@@ -51,6 +56,8 @@ def feedback(
         model: The model's name, if the prediction is not remembered here.
         version: Likewise its version.
         at: The label's own time.
+        segment: What divides predictions, each with one value or one for each id: `{"plan": "basic"}`. Checks tell
+            segments and groups apart by it; it leaves the process only where a check is asked to show it.
 
     >>> feedback("order-17", actual="churned", predicted="stayed", model="churn")
     """
@@ -64,8 +71,9 @@ def feedback(
         when = None if at is None else moment(at)
         many = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [ids]
         columns = [_column(one, len(many)) for one in (actual, predicted, score)]
-        for id, truth, guess, points in zip(many, *columns, strict=True):
-            _label(state, text(id), truth, guess, points, model, version, when)
+        segments = _segments(segment, len(many))
+        for id, truth, guess, points, apart in zip(many, *columns, segments, strict=True):
+            _label(state, text(id), truth, guess, points, model, version, when, apart)
     except Exception:
         failed("take feedback")
 
@@ -80,6 +88,22 @@ def _column(values: object, count: int) -> list[object]:
     return listed
 
 
+def _segments(given: Mapping[str, Segments] | None, count: int) -> list[dict[str, str] | None]:
+    if not given:
+        return [None] * count
+    columns = {
+        as_name(key): _column(value, count) if not _is_one(value) else [value] * count for key, value in given.items()
+    }
+    return [
+        {key: as_name(str(values[at])) for key, values in columns.items() if values[at] is not None}
+        for at in range(count)
+    ]
+
+
+def _is_one(value: object) -> bool:
+    return isinstance(value, str | bool | int | float)
+
+
 def _label(
     state: State,
     id: str,
@@ -89,6 +113,7 @@ def _label(
     model: str | None,
     version: str | None,
     at: str | None,
+    segments: dict[str, str] | None,
 ) -> None:
     remembered, former = state.outcomes.take(id, (model, version))
     truth, guess = outcome_of(actual), outcome_of(predicted) if predicted is not None else None
@@ -117,12 +142,35 @@ def _label(
         facts |= {names.CLASS_ACTUAL: named(truth), names.CLASS_PREDICTED: named(guess)}
         if result == names.MATCHED and truth is not None and guess is not None:
             classes: Attributes = {
-                names.CLASS_ACTUAL: state.bounded_class(name, named(truth)),
-                names.CLASS_PREDICTED: state.bounded_class(name, named(guess)),
+                names.CLASS_ACTUAL: state.class_names.bounded(name, named(truth)),
+                names.CLASS_PREDICTED: state.class_names.bounded(name, named(guess)),
             }
             state.count(names.EVALUATION_CONFUSIONS, name, version, classes)
     context = remembered.context if remembered is not None else None
-    state.log(names.GROUND_TRUTH, time_ns(), {k: v for k, v in facts.items() if v is not None}, context)
+    if remembered is not None:
+        seconds = _delay(remembered, at)
+        if seconds is not None:
+            state.measure(names.GROUND_TRUTH_DELAY, name, version, seconds)
+    kept = {k: v for k, v in facts.items() if v is not None}
+    state.log(names.GROUND_TRUTH, time_ns(), kept, context, segments=segments)
+
+
+def _delay(remembered: Remembered, at: str | None) -> float | None:
+    """Return the seconds from a prediction to its label: by their own times where both have one, by the clock if neither."""
+    if remembered.at is None and at is None:
+        return max(0.0, time_ns() / 1e9 - remembered.made)
+    if remembered.at is None or at is None:
+        return None
+    from datetime import UTC, datetime
+
+    def parsed(text: str) -> datetime:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+    try:
+        return max(0.0, (parsed(at) - parsed(remembered.at)).total_seconds())
+    except ValueError:
+        return None
 
 
 def named(value: object) -> str | None:

@@ -47,7 +47,7 @@ class Journal:
     """Writes down one run under one state."""
 
     __slots__ = (
-        "_accounted", "_base", "_emit", "_keys", "_model", "_note_step", "_parts", "_phases", "_setters", "_state",
+        "_accounted", "_base", "_by_epoch", "_emit", "_keys", "_model", "_note_step", "_parts", "_phases", "_setters", "_state",
         "_step_duration", "_steps", "_version", "context",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Journal:
         self._step_duration = state.ledger.series(names.TRAINING_STEP_DURATION, identity)  # type: ignore[arg-type]  # strings
         self._phases: dict[str, float] = {}
         self._accounted: dict[str, float] = {}
+        self._by_epoch: dict[str, float] = {}
         self._parts = 0
 
     def step(self, number_: int, epoch: int | None, values: Mapping[str, Logged], took: int) -> None:
@@ -86,6 +87,9 @@ class Journal:
             names.STEPS: steps,
             names.RUN_OUTCOME: outcome,
         }
+        for phase, spent in self._phases.items():
+            attributes[names.TRAINING_TIME_OF + phase] = spent - self._by_epoch.get(phase, 0.0)
+        self._by_epoch = dict(self._phases)
         self._put(values, attributes)
         self._state.count(names.TRAINING_EPOCHS, self._model, self._version, {})
         self._state.measure(names.TRAINING_EPOCH_DURATION, self._model, self._version, seconds)

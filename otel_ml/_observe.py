@@ -37,7 +37,7 @@ class Path:
     """What a site does under one state: `open` a frame, then `close` or `fail` it. None of them raises."""
 
     __slots__ = (
-        "attributes", "by_rows", "call", "counted_class", "idle", "labels", "models", "on_end", "open", "close", "series", "site", "span_class",
+        "attributes", "by_rows", "call", "counted_class", "idle", "labels", "look", "models", "on_end", "open", "close", "series", "site", "span_class",
         "state",
     )  # fmt: skip
 
@@ -50,6 +50,8 @@ class Path:
         self.attributes: dict[str, AttributeValue] = span_class._attributes if span_class is not None else {}
         self.by_rows: dict[int, dict[str, AttributeValue]] = {}
         self.on_end = state.tracing.on_end
+        # What checks want of the calls; None where there is none.
+        self.look = state.watching.look(site) if state.watching is not None else None
         self.counted_class: type[Counted] = type("Counted", (Counted,), {"path": self})
         self.open: Open = opens(self)
         self.close: Callable[[Frame, object], None] = closes(self)
@@ -109,6 +111,8 @@ class Path:
         if call is not None:
             series = self.models.of(call.labels) if call.labels is not None else series
             call.ending(result, outcome)
+        if self.look is not None and outcome is names.SUCCESS:
+            self.look.outputs(frame, result if result is not None or call is None else call.result)
         took = ended - frame.began
         series.add(took, frame.rows)
         if isinstance(frame, LightSpan):

@@ -10,6 +10,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
+from otel_ml._alarm import Alarm
 from otel_ml.errors import ConfigurationError
 
 
@@ -74,6 +75,39 @@ def check_providers(tracer_provider: object, meter_provider: object, logger_prov
                 f"{name}= was given, and join=False says that no provider is to be joined. "
                 f"Leave one of the two out of otel_ml.configure()."
             )
+
+
+def check_what_is_looked_for(checks: object, alarms: object, on_finding: object) -> None:
+    """Refuse what is no check, no alarm, and no function."""
+    for one in _members("checks", checks, "[checks.Drift(reference=...)]"):
+        if isinstance(one, type) or not callable(getattr(one, "watch", None)):
+            kind = one.__name__ if isinstance(one, type) else type(one).__name__
+            raise ConfigurationError(
+                f"checks=[...] holds {kind!r}, which is no check. "
+                "Write for example otel_ml.configure(checks=[otel_ml.checks.training.Overfit()])."
+            )
+    alarms_ = _members(
+        "alarms", alarms, '[Alarm(name="slow", metric="ml.prediction.duration", quantile=0.99, above=0.5)]'
+    )
+    for one in alarms_:
+        if not isinstance(one, Alarm):
+            raise ConfigurationError(
+                f"alarms=[...] holds {type(one).__name__!r}, which is no alarm. Write otel_ml.Alarm(name=..., metric=...)."
+            )
+    named = [cast("Alarm", one).name for one in alarms_]
+    twice = next((one for one in named if named.count(one) > 1), None)
+    if twice is not None:
+        raise ConfigurationError(f"Two alarms are called {twice!r}. Give each a name of its own.")
+    if on_finding is not None and not callable(on_finding):
+        raise ConfigurationError(
+            f"on_finding must be a function, not {type(on_finding).__name__}. Write on_finding=lambda finding: ..."
+        )
+
+
+def _members(name: str, given: object, example: str) -> Sequence[object]:
+    if not isinstance(given, list | tuple):
+        raise ConfigurationError(f"{name} must be a list, not {type(given).__name__}. Write {name}={example}.")
+    return cast("Sequence[object]", given)
 
 
 def _is_number(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -20,7 +20,7 @@ from otel_ml._health_writer import HealthWriter
 from otel_ml._ledger import Ledger
 from otel_ml._observe import Path
 from otel_ml._otel_private import release_reader
-from otel_ml._outcomes import Outcome, Outcomes, Remembered
+from otel_ml._outcomes import ClassNames, Outcome, Outcomes, Remembered
 from otel_ml._predictions import ModelSeries
 from otel_ml._providers import Closes, Outlet, begin_close, begin_flush
 from otel_ml._scope import Scope, outcome_of
@@ -38,15 +38,16 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
+    from otel_ml._alarm import Alarm
     from otel_ml._buckets import Attributes
     from otel_ml._catalog import Instrument
     from otel_ml._folder import Folder
     from otel_ml._metrics import Replay
     from otel_ml._site import Site
+    from otel_ml._watching import Watching
 
 # A span class takes 2.8 KB: after this many models, versions and labels the rest share one.
 MAX_CLASSES = 2_000
-MAX_CLASS_NAMES = 20
 GRACE = 0.15
 
 ModelKey = tuple[str, str | None, str]
@@ -77,6 +78,8 @@ class State:
     accounts: Accounts
     deferrals: Deferrals
     health_writer: HealthWriter
+    watching: Watching | None = None
+    alarms: tuple[Alarm, ...] = ()
     forked: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes)
     _models: dict[ModelKey, ModelSeries] = field(default_factory=dict[ModelKey, ModelSeries])
@@ -84,7 +87,7 @@ class State:
         default_factory=dict[tuple[object, ...], type[LightSpan]]
     )
     _paths: dict[Site, Path] = field(default_factory=dict["Site", Path])
-    _class_names: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    class_names: ClassNames = field(default_factory=ClassNames)
 
     def path(self, site: Site) -> Path:
         """Return how `site` is observed under this state; starts the senders, since a record is about to come."""
@@ -189,10 +192,18 @@ class State:
         return outcome_of(error)
 
     def log(
-        self, name: str, time: int, attributes: dict[str, object], context: SpanContext | None, text: int = 256
+        self,
+        name: str,
+        time: int,
+        attributes: dict[str, object],
+        context: SpanContext | None,
+        text: int = 256,
+        segments: dict[str, str] | None = None,
     ) -> None:
-        """Emit an event: hand it to every exporter, logger and processor that takes events."""
+        """Emit an event: hand it to every exporter, logger and processor that takes events, and to checks."""
         event = Event(name, time, attributes, context, text)
+        if segments:
+            event.segments = segments
         for out in self.event_outs:
             out(event)
 
@@ -214,22 +225,14 @@ class State:
 
         return set_
 
-    def bounded_class(self, model: str, name: str | None) -> str:
-        """Return a class's name, or `_OTHER` after the model's first 20 classes."""
-        known = self._class_names.get(model)
-        if known is None and len(self._class_names) < MAX_CLASSES:
-            known = self._class_names.setdefault(model, set())
-        if name is None or known is None or (name not in known and len(known) >= MAX_CLASS_NAMES):
-            return names.OTHER
-        known.add(name)
-        return name
-
     def remember(
         self, site: Site, id: str, predicted: Outcome | None, at: str | None, context: SpanContext | None
     ) -> None:
         """Remember a prediction until its label comes; what had to go for it is counted as expired."""
-        gone = self.outcomes.put(id, Remembered(predicted, site.model, site.version, at, context))
-        if gone is not None:
+        made = time()
+        if self.watching is not None:
+            self.watching.awaits(site.model, site.version, made if at is None else at)
+        for gone in self.outcomes.put(id, Remembered(predicted, site.model, site.version, at, context, made)):
             self.count(names.GROUND_TRUTH_LABELS, gone.model, gone.version, {names.LABEL_RESULT: names.EXPIRED})
 
     def count(self, instrument: Instrument, model: str, version: str | None, more: Attributes, by: float = 1) -> None:
@@ -245,6 +248,8 @@ class State:
         if any(sink.sender.is_current() for sink in self.sinks):
             # A finalizer that the garbage collector runs in a sender would wait for itself.
             return False
+        if self.watching is not None:
+            self.watching.check(deadline)
         folding = self.folder.fold(deadline) if self.folder is not None else None
         others_flushed = begin_flush(self.foreign, deadline)
         requests = [sink.flush(deadline) for sink in self.sinks]
@@ -256,6 +261,8 @@ class State:
 
         Exporters and processors in `shared` are flushed, but not shut down: the next state goes on using them.
         """
+        if self.watching is not None:
+            self.watching.check(deadline, last=True)
         folding = self.folder.fold(deadline, last=True) if self.folder is not None else None
         others_closed = begin_close([o for o in self.foreign if not any(o is one for one in shared)], deadline)
         # Of exporters of ours the next state builds its own parts.
