@@ -18,6 +18,7 @@ class Rows:
     """Rows that a model predicted from: a column for each feature, all of one length; `at` is when, in seconds since 1970.
 
     `predicted` and `score` are what came out, where it is known. Columns are copies: nobody changes them any more.
+    `matrix` has the same columns in their order, one row for each row, where all of them are numbers of one kind.
     """
 
     columns: Mapping[str, npt.NDArray[object]]  # type: ignore[type-var]  # of whatever dtype
@@ -25,6 +26,7 @@ class Rows:
     at: float
     predicted: npt.NDArray[object] | None = None  # type: ignore[type-var]  # likewise
     score: npt.NDArray[object] | None = None  # type: ignore[type-var]  # likewise
+    matrix: npt.NDArray[object] | None = None  # type: ignore[type-var]  # likewise
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Every second the account is compared with what was recorded and what arrived; at
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import sys
@@ -14,15 +15,22 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import otel_ml
 from otel_ml import exporters
 from otel_ml.testing import FaultCollector
 from tests.stopwatch import stopwatch
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+    from otel_ml._health import Account
+
 # 200 calls a second for half an hour are 360,000 spans: the collector remembers of each how often it has come.
 RATE = 200
-# As many predictions are remembered until their labels come; from the beginning, lest that be taken for a leak.
+# As many predictions are remembered until their labels come; made at the beginning, lest that be taken for a leak.
 REMEMBERED = 100_000
 MODES: tuple[str | int, ...] = (
     "healthy", "healthy", "refused", "silent", "drip", "reset", "no_reply", "redirect", "partial_success", "huge", "bomb",
@@ -58,12 +66,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1_800.0)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3)))
-    asked = parser.parse_args()
+    given = parser.parse_args()
     print(
-        f"seed {asked.seed}: python -m tests.faults.soak --seconds {asked.seconds:.0f} --seed {asked.seed}", flush=True
+        f"seed {given.seed}: python -m tests.faults.soak --seconds {given.seconds:.0f} --seed {given.seed}", flush=True
     )
     with tempfile.TemporaryDirectory() as folder, FaultCollector() as collector:
-        broken = soak(collector, Path(folder), asked.seconds, random.Random(asked.seed))
+        broken = soak(collector, Path(folder), given.seconds, random.Random(given.seed))
     for sentence in broken:
         print(f"BROKEN: {sentence}")
     print("every promise was kept" if not broken else f"{len(broken)} broken promises")
@@ -71,66 +79,103 @@ def main() -> int:
 
 
 def soak(collector: FaultCollector, folder: Path, seconds: float, chance: random.Random) -> list[str]:
-    """Record while faults come and go; return what was broken, in sentences."""
-    telemetry = otel_ml.configure(
-        service="soak",
-        exporters=[exporters.OTLP(collector.endpoint, timeout=2.0, spool=exporters.Spool(folder / "spool"))],
-        interval=2.0,
-        set_global=False,
-    )
-    broken: list[str] = []
-    for number in range(REMEMBERED):
-        with otel_ml.predict("soak", spans=False) as call:
-            call.id = f"remembered-{number}"
-    ids, made, ending = Ids(collector, int(RATE * (seconds + WITHIN))), [0], threading.Event()
-    worker = threading.Thread(target=record, args=(made, ending))
-    worker.start()
+    """Let another process record while faults come and go here; return what was broken, in sentences."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=program, args=(there, collector.endpoint, str(folder / "spool")), daemon=True)
+    process.start()
+    ids, broken = Ids(collector, REMEMBERED + int(RATE * (seconds + 2 * WITHIN))), list[str]()
+    # Until as many predictions are remembered as may be: that is no leak.
+    while not here.poll(1.0):
+        ids.read()
+    here.recv()
     began = next_fault = time.monotonic()
     memory: list[tuple[float, float]] = []
     while (now := time.monotonic()) < began + seconds:
         if now >= next_fault:
             collector.mode = chance.choice(MODES)  # type: ignore[assignment]  # one of its modes
             next_fault = now + chance.uniform(5.0, 20.0)
-            print(f"{now - began:7.0f} s  {made[0]:9,} calls  {megabytes():6.1f} MB  now {collector.mode}", flush=True)
-        broken += check(telemetry, made[0])
+            made, _ = asked(here, "account")
+            print(f"{now - began:7.0f} s  {made:9,} calls  {megabytes(process):6.1f} MB  now {collector.mode}", flush=True)  # fmt: skip
+        made, account = asked(here, "account")
+        broken += check(account, made)
         ids.read()
-        memory.append((now - began, megabytes()))
-        ending.wait(1.0)
-    ending.set()
-    worker.join()
+        memory.append((now - began, megabytes(process)))
+        time.sleep(1.0)
     collector.mode = "healthy"
+    made, _ = asked(here, "end")
     limit = time.monotonic() + WITHIN
-    while not telemetry.flush(2.0) and time.monotonic() < limit:
+    while (account := asked(here, "flush")[1]).queued + account.spooled and time.monotonic() < limit:
         ids.read()
     ids.read()
-    account = telemetry.health().exporters[0].signals["spans"]
     arrived = len(ids.seen) - ids.seen.count(0)
     print(f"spans: {account}; arrived {arrived:,}, again {sum(ids.seen) - arrived:,}")
     lost = sum(account.dropped.values())
-    if made[0] < seconds * RATE / 10:
-        broken.append(f"only {made[0]} calls were made")
-    if account.created != made[0] or account.queued or account.spooled:
-        broken.append(f"{made[0]} calls, but the account says {account}")
-    if arrived < made[0] - lost:
-        broken.append(f"{made[0] - lost} should have arrived, {arrived} did: lost in silence")
-    with stopwatch() as took:
-        telemetry.shutdown(2.0)
-    if took.seconds > 2.25:
-        broken.append(f"shutdown took {took.seconds:.1f} s")
+    if made - REMEMBERED < seconds * RATE / 10:
+        broken.append(f"only {made - REMEMBERED} calls were made")
+    if account.created != made or account.queued or account.spooled:
+        broken.append(f"{made} calls, but the account says {account}")
+    if arrived < made - lost:
+        broken.append(f"{made - lost} should have arrived, {arrived} did: lost in silence")
+    here.send("shutdown")
+    took: float = here.recv()
+    process.join(WITHIN)
+    if took > 2.25:
+        broken.append(f"shutdown took {took:.1f} s")
     return broken + growth(memory)
 
 
+def asked(pipe: Connection[str, tuple[int, Account]], what: str) -> tuple[int, Account]:
+    """Return how many calls the program has made, and its account of spans."""
+    pipe.send(what)
+    return pipe.recv()
+
+
+def program(pipe: Connection[object, str], endpoint: str, folder: str) -> None:
+    """The program that is watched, in a process of its own, so that its memory is its own: records, and answers."""
+    telemetry = otel_ml.configure(
+        service="soak",
+        exporters=[exporters.OTLP(endpoint, timeout=2.0, spool=exporters.Spool(folder))],
+        interval=2.0,
+        set_global=False,
+    )
+    made, ending = [0], threading.Event()
+    while made[0] < REMEMBERED:
+        call(made)
+        if made[0] % 1_000 == 0:
+            telemetry.flush(5.0)
+    pipe.send(None)
+    worker = threading.Thread(target=record, args=(made, ending))
+    worker.start()
+    while (wanted := pipe.recv()) != "shutdown":
+        if wanted == "end":
+            ending.set()
+            worker.join()
+        elif wanted == "flush":
+            telemetry.flush(2.0)
+        # Read before the account: calls go on being made.
+        before = made[0]
+        pipe.send((before, telemetry.health().exporters[0].signals["spans"]))
+    with stopwatch() as took:
+        telemetry.shutdown(2.0)
+    pipe.send(took.seconds)
+
+
 def record(made: list[int], ending: threading.Event) -> None:
-    """Make calls at a steady rate; count them once they are over."""
+    """Make calls at a steady rate."""
     while not ending.wait(1 / RATE):
-        with otel_ml.predict("soak") as call:
-            call.id = str(made[0])
-        made[0] += 1
+        call(made)
 
 
-def check(telemetry: otel_ml.Telemetry, made: int) -> list[str]:
+def call(made: list[int]) -> None:
+    """Make a call; count it once it is over."""
+    with otel_ml.predict("soak") as one:
+        one.id = str(made[0])
+    made[0] += 1
+
+
+def check(account: Account, made: int) -> list[str]:
     """Compare the account with what was recorded; calls may be made in between."""
-    account = telemetry.health().exporters[0].signals["spans"]
     held = account.delivered + account.queued + account.spooled + sum(account.dropped.values())
     if account.created != held or not made <= account.created <= made + RATE:
         return [f"{made} calls, but the account says {account}"]
@@ -149,9 +194,9 @@ def growth(memory: list[tuple[float, float]]) -> list[str]:
     return [f"memory grows by {slope * 3_600:.1f} MB/h"] if slope * 3_600 * hours > SLOPE * hours + MARGIN else []
 
 
-def megabytes() -> float:
-    """Return what the process holds in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def megabytes(process: BaseProcess) -> float:
+    """Return what a process holds in memory now."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
